@@ -1,0 +1,1 @@
+"""Inbound I/O: the ASGI events, the router, requests, responses and sockets; imports `protocol` and `errors`."""

@@ -1,0 +1,294 @@
+"""Every refusal of the gateway, declared once: its status, its stable code and its words (design 6.3, RFC 9457).
+
+    GatewayError
+    +-- bad input       MalformedJson EmptyInput InvalidInput ContentRejected NotJson BodyTooLarge ...
+    +-- who may         Unauthenticated Forbidden
+    +-- not there       RouteNotFound MethodNotAllowed SessionNotFound RunNotFound ...
+    +-- not now         SessionBusy Overloaded Draining RequestTimeout
+    +-- a run's failure MaxTurns RunTimeout ToolFailed ProviderUnavailable StreamTruncated ...
+    +-- ours            Internal
+
+A class docstring is the OpenAPI description. `code` is public and never changes; `error` is the text that clients of
+the original gateway look for, else the code.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One bad field: an RFC 6901 JSON Pointer into the input, and what is wrong there."""
+
+    pointer: str
+    message: str
+
+
+class GatewayError(Exception):
+    """A refusal or failure that a caller is told about.
+
+    `message` is safe to send: no internal text, URL or upstream body. `retry_after`: whole seconds, >= 1, or None.
+    `headers`: extra response headers, lower-case names. `retryable`: whether the same call may succeed later.
+    """
+
+    status: int = 500
+    code: str = "internal"
+    error: str | None = None
+    message: str = "The gateway failed; the request id finds the reason in its log."
+    retryable: bool = False
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        details: Sequence[Detail] = (),
+        retry_after: int | None = None,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """Keep the words; everything else stands on the class."""
+        super().__init__(message or type(self).message)
+        self.message = message or type(self).message
+        self.details = tuple(details)
+        self.retry_after = retry_after
+        self.headers = tuple(headers)
+
+
+# --- bad input ---------------------------------------------------------------------------------------------------
+
+
+class BadRequest(GatewayError):
+    """The request is not one that HTTP or this gateway understands."""
+
+    status, code, message = 400, "bad_request", "The request cannot be understood."
+
+
+class MalformedJson(GatewayError):
+    """The body is not JSON (RFC 8259): syntax, encoding, depth, or a number out of range."""
+
+    status, code, message = 400, "malformed_json", "The body is not valid JSON."
+
+
+class EmptyInput(GatewayError):
+    """The message is blank."""
+
+    status, code, error, message = 400, "empty_input", "Input must not be empty", "Input must not be empty"
+
+
+class InvalidInput(GatewayError):
+    """A field is missing, has the wrong type, or is out of range; `details` says which."""
+
+    status, code, message = 422, "invalid_input", "The input does not have the expected shape."
+
+
+class ContentRejected(GatewayError):
+    """The message is too long or holds nothing but control characters."""
+
+    status, code, error = 422, "content_rejected", "Message rejected: invalid content"
+    message = "Message rejected: invalid content"
+
+
+class BodyTooLarge(GatewayError):
+    """The body, or the message in it, is larger than the gateway takes."""
+
+    status, code, message = 413, "body_too_large", "The body is too large."
+
+
+class UnsupportedMediaType(GatewayError):
+    """The body is not declared as JSON."""
+
+    status, code = 415, "unsupported_media_type"
+    message = "Send the body as application/json."
+
+
+class IdempotencyKeyReused(GatewayError):
+    """This Idempotency-Key was used with another body."""
+
+    status, code = 422, "idempotency_key_reused"
+    message = "This Idempotency-Key was already used with another request body."
+
+
+# --- who may -----------------------------------------------------------------------------------------------------
+
+
+class Unauthenticated(GatewayError):
+    """No valid credential came with the request."""
+
+    status, code, message = 401, "unauthenticated", "An API key is required."
+
+
+class Forbidden(GatewayError):
+    """The caller may not do this, or not from there."""
+
+    status, code, message = 403, "forbidden", "You may not do this."
+
+
+# --- not there ---------------------------------------------------------------------------------------------------
+
+
+class RouteNotFound(GatewayError):
+    """No route has this path."""
+
+    status, code, message = 404, "not_found", "No route has this path."
+
+
+class MethodNotAllowed(GatewayError):
+    """The path exists, but not for this method; `Allow` lists those it has."""
+
+    status, code, message = 405, "method_not_allowed", "The path does not take this method."
+
+
+class SessionNotFound(GatewayError):
+    """No session has this id, or none that the caller may see."""
+
+    status, code, message = 404, "session_not_found", "No session has this id."
+
+
+class RunNotFound(GatewayError):
+    """No run has this id, or none that the caller may see."""
+
+    status, code, message = 404, "run_not_found", "No run has this id."
+
+
+class SkillNotFound(GatewayError):
+    """No skill has this name."""
+
+    status, code, message = 404, "skill_not_found", "No skill has this name."
+
+
+class ReplayExpired(GatewayError):
+    """The events asked for are no longer kept; the run's status and text are still known."""
+
+    status, code, message = 410, "replay_expired", "The events of this run are no longer kept."
+
+
+# --- not now -----------------------------------------------------------------------------------------------------
+
+
+class SessionBusy(GatewayError):
+    """The session already works on a message."""
+
+    status, code, retryable = 409, "session_busy", True
+    message = "The session is working on another message."
+
+
+class IdempotencyInFlight(GatewayError):
+    """The first request with this Idempotency-Key is still being accepted."""
+
+    status, code, retryable = 409, "idempotency_in_flight", True
+    message = "A request with this Idempotency-Key is being worked on."
+
+
+class StaleSession(GatewayError):
+    """The session changed since the caller read it."""
+
+    status, code, retryable = 409, "stale_session", True
+    message = "The session changed meanwhile."
+
+
+class Overloaded(GatewayError):
+    """The gateway is at one of its limits."""
+
+    status, code, retryable = 503, "overloaded", True
+    message = "The gateway is at its limit; try again shortly."
+
+
+class Draining(GatewayError):
+    """The gateway is stopping and takes no new work."""
+
+    status, code, retryable = 503, "draining", True
+    message = "The gateway is shutting down."
+
+
+class StorageUnavailable(GatewayError):
+    """The store cannot be read or written."""
+
+    status, code, retryable = 503, "storage_unavailable", True
+    message = "The session store is not available."
+
+
+class RequestTimeout(GatewayError):
+    """The answer did not come within the request's deadline."""
+
+    status, code, retryable = 504, "request_timeout", True
+    message = "The request took too long."
+
+
+# --- a run's failure (agent.md 2.1) ------------------------------------------------------------------------------
+
+
+class RunCancelled(GatewayError):
+    """The run was cancelled before it ended."""
+
+    status, code, message = 409, "cancelled", "The run was cancelled."
+
+
+class RunInterrupted(GatewayError):
+    """The gateway stopped while the run was going on."""
+
+    status, code, retryable, message = 503, "interrupted", True, "The gateway stopped during this run."
+
+
+class RunTimeout(GatewayError):
+    """The run did not end within its time."""
+
+    status, code, message = 504, "timeout", "The run took too long."
+
+
+class MaxTurns(GatewayError):
+    """The agent used all its turns without an answer."""
+
+    status, code, message = 500, "max_turns", "The agent used all its turns without an answer."
+
+
+class ToolFailed(GatewayError):
+    """The same skill call failed three times in a row."""
+
+    status, code, message = 500, "tool_failed", "The same skill call failed again and again."
+
+
+class ContentFiltered(GatewayError):
+    """The model refused or its answer was filtered."""
+
+    status, code, message = 422, "content_filtered", "The model declined to answer."
+
+
+class ContextOverflow(GatewayError):
+    """The conversation no longer fits the model."""
+
+    status, code, message = 422, "context_overflow", "The conversation is too long for the model."
+
+
+class ProviderUnavailable(GatewayError):
+    """The model provider cannot be reached or failed."""
+
+    status, code, retryable = 502, "provider_unavailable", True
+    message = "The model provider is not available."
+
+
+class StreamTruncated(GatewayError):
+    """The model's stream ended without its terminal frame."""
+
+    status, code, retryable = 502, "stream_truncated", True
+    message = "The model's answer was cut off."
+
+
+class Internal(GatewayError):
+    """A bug in the gateway; its log has the traceback under the request id."""
+
+
+def every_error() -> Iterator[type[GatewayError]]:
+    """Yield each declared error class, in order of declaration."""
+    waiting = list(GatewayError.__subclasses__())
+    while waiting:
+        found = waiting.pop(0)
+        yield found
+        waiting[:0] = found.__subclasses__()
+
+
+def by_code(code: str) -> type[GatewayError]:
+    """Return the error class with this stable code; `Internal` for one that this version does not know."""
+    return next((found for found in every_error() if found.code == code), Internal)
+
+
+class ConfigError(Exception):
+    """The gateway cannot start as configured; the text names the setting and the way out. Never sent to a client."""

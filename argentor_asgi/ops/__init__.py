@@ -1,0 +1,1 @@
+"""What operators see and steer: time, metrics, health, drain, logs; imports `asgi`, `protocol`, `config`, `errors`."""

@@ -1,0 +1,182 @@
+"""The door to msgspec and orjson: JSON in is decoded, checked and described from plain dataclasses; JSON out is bytes.
+
+A body is decoded and checked in one step. JSON that two parsers could read differently is refused: a name twice in one
+object (RFC 8259 section 4: "the names within an object SHOULD be unique"), nesting deeper than `DEPTH`, NaN.
+"""
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+import orjson
+from msgspec import Meta
+
+from argentor_asgi.errors import Detail, InvalidInput, MalformedJson
+
+__all__ = [
+    "DEPTH",
+    "JsonObject",
+    "JsonValue",
+    "Meta",
+    "arguments_type",
+    "convert",
+    "decode",
+    "decode_value",
+    "encode",
+    "field_names",
+    "schemas",
+    "to_builtins",
+]
+
+JsonValue: TypeAlias = Any
+"""Any JSON value: None, bool, int, float, str, list or dict. `Any`, since msgspec and mypy share no recursive type."""
+
+JsonObject: TypeAlias = dict[str, Any]
+"""A JSON object."""
+
+DEPTH = 64
+"""How many levels of arrays and objects a document may nest."""
+
+T = TypeVar("T")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_PATH = re.compile(r" - at `(.*)`$", re.DOTALL)
+_MISSING = re.compile(r"missing required field `(.*?)`")
+_UNKNOWN = re.compile(r"contains unknown field `(.*?)`")
+
+
+@lru_cache(maxsize=512)
+def _decoder(kind: Hashable) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+def decode(data: bytes, kind: type[T]) -> T:
+    """Decode one JSON document into `kind`, checking its shape.
+
+    Raises `MalformedJson` for what is not (unambiguous) JSON, `InvalidInput` with a JSON Pointer for a wrong shape.
+    Unknown members are ignored.
+    """
+    _refuse_deep(data)
+    try:
+        value = _decoder(kind).decode(data)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(_sentence(error), details=[_detail(error)]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedJson(f"The body is not valid JSON: {error}.") from None
+    _refuse_duplicates(data)
+    return value  # type: ignore[no-any-return]  # the cached decoder forgets its type
+
+
+def decode_value(data: bytes) -> JsonValue:
+    """Decode one JSON document of any shape; raises `MalformedJson` as `decode` does."""
+    return decode(data, object)
+
+
+def convert(value: JsonValue, kind: type[T]) -> T:
+    """Check an already decoded JSON value against `kind`; raises `InvalidInput` with a JSON Pointer."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(_sentence(error), details=[_detail(error)]) from None
+
+
+def to_builtins(value: object) -> JsonValue:
+    """Return `value` (a dataclass, or a nest of them) as JSON values."""
+    return msgspec.to_builtins(value)
+
+
+def encode(value: object) -> bytes:
+    """Return `value` (JSON values, dataclasses, datetimes in UTC) as compact JSON; times end in Z.
+
+    Text with lone surrogates, which JSON text in UTF-8 cannot carry, has them replaced by U+FFFD.
+    """
+    try:
+        return orjson.dumps(value, option=orjson.OPT_UTC_Z)
+    except TypeError:
+        return orjson.dumps(_sendable(msgspec.to_builtins(value)), option=orjson.OPT_UTC_Z)
+
+
+def _sendable(value: JsonValue) -> JsonValue:
+    """Return `value` with what orjson refuses replaced: lone surrogates, integers beyond 64 bits."""
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode()
+        case int() if not -(2**63) <= value < 2**64:
+            return str(value)
+        case list() | tuple():
+            return [_sendable(item) for item in value]
+        case dict():
+            return {_sendable(str(name)): _sendable(item) for name, item in value.items()}
+        case _:
+            return value
+
+
+def schemas(kinds: Iterable[Any], ref_template: str) -> tuple[Sequence[JsonObject], JsonObject]:
+    """Return the JSON Schema (2020-12) of each kind and the named components that they refer to."""
+    found, components = msgspec.json.schema_components(tuple(kinds), ref_template=ref_template)
+    return found, components
+
+
+def arguments_type(function: Callable[..., object], *, without: frozenset[str]) -> type[msgspec.Struct]:
+    """Return a record type with one field for each parameter of `function` but those named in `without`.
+
+    A record made from JSON refuses unknown names. Raises `TypeError` for a parameter that has no annotation.
+    """
+    hints = inspect.get_annotations(function, eval_str=True)
+    fields: list[Any] = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in without:
+            continue
+        if name not in hints:
+            raise TypeError(f"{function.__qualname__}: parameter {name!r} needs an annotation")
+        required = parameter.default is inspect.Parameter.empty
+        fields.append((name, hints[name]) if required else (name, hints[name], parameter.default))
+    return msgspec.defstruct(f"{function.__name__}_arguments", fields, kw_only=True, forbid_unknown_fields=True)
+
+
+def field_names(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    """Return the names of a record's fields, as declared."""
+    return kind.__struct_fields__
+
+
+def _refuse_deep(data: bytes) -> None:
+    """Raise `MalformedJson` for nesting deeper than `DEPTH`; linear, and free for a document with few brackets."""
+    if data.count(b"[") + data.count(b"{") <= DEPTH:
+        return
+    brackets = _STRING.sub(b"", data).translate(_STEPS, _NOT_BRACKETS)
+    if max(accumulate(memoryview(brackets).cast("b")), default=0) > DEPTH:
+        raise MalformedJson(f"The body nests deeper than {DEPTH} levels.")
+
+
+def _refuse_duplicates(data: bytes) -> None:
+    """Raise `MalformedJson` when an object names a member twice; `data` is known to be JSON."""
+    if data.count(b":") > 1:
+        json.loads(data, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    names = {name for name, _ in pairs}
+    if len(names) != len(pairs):
+        raise MalformedJson("An object in the body names a member twice.")
+
+
+def _sentence(error: msgspec.ValidationError) -> str:
+    return f"{_PATH.sub('', str(error))}."
+
+
+def _detail(error: msgspec.ValidationError) -> Detail:
+    """Turn msgspec's `$.a[0]` into the JSON Pointer `/a/0` (RFC 6901), of the member itself when it is missing."""
+    text = str(error)
+    path = _PATH.search(text)
+    steps = re.findall(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]", path[1]) if path else []
+    parts = [name or index for name, index in steps]
+    if member := _MISSING.search(text) or _UNKNOWN.search(text):
+        parts.append(member[1])
+    pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
+    return Detail(pointer, _PATH.sub("", text))

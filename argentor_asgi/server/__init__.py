@@ -1,0 +1,1 @@
+"""hypercorn in one process, with its settings in code; imports everything below."""

@@ -1,0 +1,1 @@
+"""What was said: sessions, runs and notes, and where they are kept; imports `ops`, `protocol` and below."""

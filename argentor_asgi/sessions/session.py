@@ -1,0 +1,226 @@
+"""Sessions, runs and notes, and the contract of a store of them.
+
+Everything has an owner and a tenant. A store filters by both: what belongs to another reads as absent. A call returns
+when its effect is durable; a cancelled call may or may not have happened, never half. A store that cannot be read or
+written raises `StorageUnavailable`, never a library's error.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
+from typing import Generic, Literal, Protocol, Self, TypeVar
+
+from argentor_asgi.protocol.events import LoggedEvent
+from argentor_asgi.protocol.messages import Message, Usage
+from argentor_asgi.protocol.schema import JsonObject
+
+RunStatus = Literal["queued", "running", "waiting_approval", "done", "failed", "cancelled", "interrupted"]
+LIVE: frozenset[str] = frozenset({"queued", "running", "waiting_approval"})
+"""The statuses of a run that has not ended."""
+NOTES_PER_SCOPE = 1000
+"""How many notes one principal may keep."""
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose data: a principal's id and its tenant."""
+
+    owner: str
+    tenant: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A conversation. `version` is the number of messages ever appended and only rises. Times are aware, in UTC."""
+
+    id: str
+    owner: str
+    tenant: str
+    created_at: datetime
+    updated_at: datetime
+    title: str = ""
+    version: int = 0
+    active_skills: tuple[str, ...] = ()
+    metadata: JsonObject = field(default_factory=dict)
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One user message worked to its end. `last_seq` is the number of its newest stored event, 0 before the first."""
+
+    id: str
+    session_id: str
+    owner: str
+    tenant: str
+    status: RunStatus
+    model: str
+    input: str
+    created_at: datetime
+    updated_at: datetime
+    text: str = ""
+    finish_reason: str | None = None
+    error_code: str | None = None
+    turns: int = 0
+    usage: Usage = field(default_factory=Usage)
+    last_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An idempotency key as first used: the SHA-256 of its request and the run that it started."""
+
+    key: str
+    fingerprint: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something the agent was told to remember."""
+
+    id: str
+    content: str
+    created_at: datetime
+    metadata: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """Some rows, and the opaque cursor of the next page, None at the end."""
+
+    rows: Sequence[Row]
+    cursor: str | None
+
+
+class SessionStore(Protocol):
+    """Conversations and their messages, append-only."""
+
+    async def open_session(self, session: Session) -> Session:
+        """Store the session unless its id is known, and return the stored one.
+
+        Raises `SessionNotFound` when the id belongs to another owner or tenant.
+        """
+        ...
+
+    async def get_session(self, scope: Scope, session_id: str) -> Session | None:
+        """Return the session, or None when there is none that `scope` may see."""
+        ...
+
+    async def list_sessions(self, scope: Scope, *, limit: int, cursor: str | None = None) -> Page[Session]:
+        """Return the scope's sessions, newest first by creation. Raises `InvalidInput` for a cursor it did not make."""
+        ...
+
+    async def delete_session(self, scope: Scope, session_id: str) -> bool:
+        """Delete the session with its messages, runs and events; of two callers one hears True, the other False."""
+        ...
+
+    async def append(self, session_id: str, messages: Sequence[Message], *, after: int | None = None) -> int:
+        """Append messages in order and return the session's version.
+
+        `after`: the version that the caller saw; another raises `StaleSession`. Raises `SessionNotFound` when deleted.
+        """
+        ...
+
+    async def messages(self, session_id: str, *, after: int = 0, limit: int) -> Sequence[Message]:
+        """Return up to `limit` messages, oldest first, from the one behind the first `after` ones."""
+        ...
+
+    async def recent(self, session_id: str, *, limit: int) -> Sequence[Message]:
+        """Return the last `limit` messages, oldest first."""
+        ...
+
+    async def count_sessions(self, scope: Scope) -> int:
+        """Return how many sessions the scope has."""
+        ...
+
+
+class RunStore(Protocol):
+    """Runs, their events and the idempotency keys that started them."""
+
+    async def begin_run(
+        self, run: Run, *, session: Session, message: Message | None, claim: Claim | None = None
+    ) -> Claim | None:
+        """Open the session, claim the key, append the user's message and store the run: all or nothing.
+
+        `message` None: the run is queued, and `start_run` appends it later. Returns None, or the earlier claim of the
+        same owner's key, and then nothing was stored. Raises `SessionNotFound` as `open_session` does.
+        """
+        ...
+
+    async def start_run(self, run: Run, message: Message) -> None:
+        """Append a queued run's message and store the run's new status, together."""
+        ...
+
+    async def append_events(self, run_id: str, events: Sequence[LoggedEvent]) -> None:
+        """Append events, numbered without a gap; a number already stored is kept as it is."""
+        ...
+
+    async def save_run(self, run: Run, events: Sequence[LoggedEvent] = ()) -> None:
+        """Store the run's fields and append events, together. `last_seq` follows the events. No-op when deleted."""
+        ...
+
+    async def get_run(self, scope: Scope, run_id: str) -> Run | None:
+        """Return the run, or None when there is none that `scope` may see."""
+        ...
+
+    async def list_runs(
+        self, scope: Scope, *, session_id: str | None = None, limit: int, cursor: str | None = None
+    ) -> Page[Run]:
+        """Return the scope's runs, newest first by creation."""
+        ...
+
+    async def events(self, run_id: str, *, after: int = 0, limit: int) -> Sequence[LoggedEvent]:
+        """Return up to `limit` stored events with a number above `after`, in order."""
+        ...
+
+    async def interrupt_live(self, now: datetime) -> int:
+        """Mark every run that is still live as `interrupted`, at start after a crash; return how many there were.
+
+        Each gets a terminal `error` event of code `interrupted`, numbered after its last stored one; the message of a
+        queued run is appended to its session, so that nothing acknowledged is lost.
+        """
+        ...
+
+    async def prune(self, before: datetime) -> int:
+        """Drop the events of runs that ended before, older idempotency claims, and sessions past `expires_at`.
+
+        Returns how many rows went. The runs themselves stay, so that a late reader hears `replay_expired`.
+        """
+        ...
+
+
+class NoteStore(Protocol):
+    """What the agent was told to remember, by owner and tenant."""
+
+    async def add_note(self, scope: Scope, note: Note) -> bool:
+        """Keep the note; False when the scope already has `NOTES_PER_SCOPE` and nothing was stored."""
+        ...
+
+    async def notes(self, scope: Scope) -> Sequence[Note]:
+        """Return the scope's notes, oldest first."""
+        ...
+
+    async def delete_note(self, scope: Scope, note_id: str) -> bool:
+        """Forget the note; say whether it was there."""
+        ...
+
+
+class Store(SessionStore, RunStore, NoteStore, Protocol):
+    """All of it in one place, opened and closed as an async context manager."""
+
+    async def __aenter__(self) -> Self:
+        """Open the store; raises `ConfigError` when it cannot be used, naming the way out."""
+        ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        """Finish what was accepted, then close."""
+        ...
+
+    async def check(self) -> None:
+        """Prove that the store can be written to right now; raises `StorageUnavailable`."""
+        ...
