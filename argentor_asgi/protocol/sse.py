@@ -1,0 +1,55 @@
+"""A run's events as server-sent events, in the original's names (core.md 4.1, agent.md 2.4; WHATWG HTML, section 9.2).
+
+The id of a frame is `<run_id>:<seq>`, so that `Last-Event-ID` alone finds the run and the place in it. The pieces of a
+call's arguments are not sent: `tool_call` has them whole.
+"""
+
+from typing import Final
+
+from argentor_asgi.protocol.events import LoggedEvent
+from argentor_asgi.protocol.schema import JsonObject, decode_value, encode
+
+RETRY_MS: Final = 2000
+"""How long a browser waits before it reconnects."""
+
+_NAMES: Final = {
+    "run_started": "session",
+    "text_delta": "text",
+    "reasoning_delta": "thinking",
+    "tool_call_end": "tool_call",
+}
+_UNSENT: Final = frozenset({"tool_call_start", "tool_call_delta"})
+
+
+def frame(run_id: str, event: LoggedEvent) -> bytes:
+    """Return the frame of one event, empty for one that this stream does not carry."""
+    if event.type in _UNSENT:
+        return b""
+    name = _NAMES.get(event.type, event.type)
+    retry = f"retry: {RETRY_MS}\n" if event.type == "run_started" else ""
+    head = f"{retry}id: {run_id}:{event.seq}\nevent: {name}\ndata: ".encode()
+    return head + _data(name, event) + b"\n\n"
+
+
+def heartbeat(timestamp: str) -> bytes:
+    """Return a heartbeat: an event without an id, so that it moves no reader's place."""
+    return b"event: heartbeat\ndata: " + encode({"type": "heartbeat", "timestamp": timestamp}) + b"\n\n"
+
+
+def place(last_event_id: str) -> tuple[str, int] | None:
+    """Return the run id and seq of a `Last-Event-ID`, None for an id that this gateway did not make."""
+    run_id, colon, seq = last_event_id.rpartition(":")
+    if not colon or not run_id or not (seq.isascii() and seq.isdigit()) or len(seq) > 9:
+        return None
+    return run_id, int(seq)
+
+
+def _data(name: str, event: LoggedEvent) -> bytes:
+    """Return the data of a frame: the event's own JSON, in the original's fields where those differ."""
+    if name == event.type:
+        return event.data
+    fields: JsonObject = decode_value(event.data)
+    fields["type"] = name
+    if name == "text":
+        fields["token_index"] = fields.pop("index")
+    return encode(fields)
