@@ -1,14 +1,49 @@
-"""Skills: what the agent can do, how one is written, and the registry that calls them."""
+"""Skills: what the agent can do, how one is written, and the registry that calls them.
 
-from collections.abc import Awaitable
+A skill is a typed function under `@skill`: its parameters are the arguments that a model may send, their annotations
+the JSON Schema that the model sees. What goes wrong in a call is told to the model as text, so that it can mend it.
+"""
+
+import asyncio
+import inspect
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache, partial
 from typing import Literal, Protocol
 
-from argentor_asgi.protocol.schema import JsonObject, JsonValue
+from argentor_asgi.errors import ConfigError, GatewayError, InvalidInput
+from argentor_asgi.protocol.llm import ToolSpec
+from argentor_asgi.protocol.schema import (
+    JsonObject,
+    JsonValue,
+    arguments_type,
+    convert,
+    field_names,
+    schemas,
+    to_builtins,
+)
 from argentor_asgi.sessions.session import Scope
 
 Effect = Literal["read", "write"]
+
+TIMEOUT_S = 30.0
+"""How long a skill may work on one call."""
+OUTPUT_BYTES = 256 * 1024
+"""How long, in UTF-8, the output of one call may be; the rest is cut off with a mark."""
+SKILL_THREADS = 4
+"""How many calls of skills declared with `thread=True` run at the same time, in the whole process."""
+NEAREST = 5
+"""How many names an unknown one is answered with."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_REF = "#/$defs/"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +92,231 @@ class Skill(Protocol):
     def execute(self, arguments: JsonObject, context: SkillContext) -> Awaitable[SkillOutput]:
         """Check the arguments and do it. A refusal is an output with `is_error`; cancellation stops the work."""
         ...
+
+
+class SkillRefused(Exception):
+    """A skill's way to say no. The text goes to the model and the user: it says what to do instead."""
+
+    def __init__(self, message: str) -> None:
+        """Keep the words."""
+        super().__init__(message)
+        self.message = message
+
+
+class FunctionSkill:
+    """A skill made by `@skill` from a function; satisfies `Skill`."""
+
+    __slots__ = ("_context_name", "_function", "_kind", "_thread", "descriptor")
+
+    def __init__(self, function: Callable[..., object], descriptor: SkillDescriptor, *, thread: bool) -> None:
+        """Read the parameters. Raises `TypeError` for one without annotation, or an async function in a thread."""
+        if thread and inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function.__qualname__}: an async function cannot run in a thread")
+        self._function = function
+        self._thread = thread
+        self._context_name = _context_parameter(function)
+        self._kind: type[object]
+        self._kind, self.descriptor = _described(function, descriptor, self._context_name)
+
+    async def execute(self, arguments: JsonObject, context: SkillContext) -> SkillOutput:
+        """Check the arguments and call the function.
+
+        Arguments of another shape and `SkillRefused` are outputs with `is_error`; any other exception passes through.
+        Cancelled, an async function is cancelled; one in a thread runs to its end unheard.
+        """
+        try:
+            record = convert(arguments, self._kind)
+        except InvalidInput as error:
+            return SkillOutput(_mend(self.descriptor, error), is_error=True)
+        values = {name: getattr(record, name) for name in self.descriptor.parameters_schema["properties"]}
+        if self._context_name is not None:
+            values[self._context_name] = context
+        try:
+            return SkillOutput(_content(await self._call(values)))
+        except SkillRefused as refusal:
+            return SkillOutput(refusal.message, is_error=True)
+
+    async def _call(self, values: dict[str, object]) -> object:
+        if self._thread:
+            work = partial(copy_context().run, self._function, **values)
+            return await asyncio.get_running_loop().run_in_executor(_threads(), work)
+        found = self._function(**values)
+        return await found if inspect.isawaitable(found) else found
+
+
+def skill(
+    name: str,
+    description: str,
+    *,
+    effect: Effect = "read",
+    parallel_safe: bool = True,
+    capabilities: tuple[JsonValue, ...] = (),
+    thread: bool = False,
+) -> Callable[[Callable[..., object]], FunctionSkill]:
+    """Make a skill of a typed function, sync or async.
+
+    Its parameters are the arguments: the annotation is the type (`Literal`, dataclasses, `Annotated[..., Meta(ge=1,
+    description="...")]`), a default makes one optional. A parameter annotated `SkillContext` gets the context and is no
+    argument. The return value, any JSON value or dataclass, becomes JSON text; a `str` is the content as it is. To
+    refuse, raise `SkillRefused`. `thread`: a sync function that is too slow for the event loop runs in a worker thread.
+    """
+
+    def made(function: Callable[..., object]) -> FunctionSkill:
+        descriptor = SkillDescriptor(name, description, {}, capabilities, effect, parallel_safe)
+        return FunctionSkill(function, descriptor, thread=thread)
+
+    return made
+
+
+class SkillRegistry:
+    """The skills of one gateway, by name, and the one way to call them."""
+
+    def __init__(
+        self, skills: Iterable[Skill] = (), *, timeout_s: float = TIMEOUT_S, output_bytes: int = OUTPUT_BYTES
+    ) -> None:
+        """Register `skills`. `timeout_s` and `output_bytes` (> 0) bound each call. Raises as `register` does."""
+        self._skills: dict[str, Skill] = {}
+        self._specs: list[ToolSpec] = []
+        self._timeout_s = timeout_s
+        self._output_bytes = output_bytes
+        for each in skills:
+            self.register(each)
+
+    def __len__(self) -> int:
+        """Return how many skills there are."""
+        return len(self._skills)
+
+    def register(self, added: Skill) -> None:
+        """Add a skill. Raises `ConfigError` for a name already taken or no provider would take, or a wrong schema."""
+        descriptor = added.descriptor
+        if not _NAME.fullmatch(descriptor.name):
+            raise ConfigError(f"skill {descriptor.name!r}: a name is 1 to 64 of A-Z a-z 0-9 _ -")
+        if descriptor.name in self._skills:
+            raise ConfigError(f"skill {descriptor.name!r} is registered twice; give one of them another name")
+        if descriptor.parameters_schema.get("type") != "object":
+            raise ConfigError(f"skill {descriptor.name!r}: the schema of its arguments must have type object")
+        self._skills = dict(sorted({**self._skills, descriptor.name: added}.items()))
+        self._specs = [
+            ToolSpec(each.name, each.description, each.parameters_schema)
+            for each in (known.descriptor for known in self._skills.values())
+        ]
+
+    def get(self, name: str) -> Skill | None:
+        """Return the skill of this name, or None."""
+        return self._skills.get(name)
+
+    def descriptors(self) -> list[SkillDescriptor]:
+        """Return what every skill says of itself, by name: the same order in every process."""
+        return [known.descriptor for known in self._skills.values()]
+
+    def specs(self) -> list[ToolSpec]:
+        """Return the skills as a model sees them, by name."""
+        return list(self._specs)
+
+    async def call(self, name: str, arguments: JsonObject, context: SkillContext) -> SkillOutput:
+        """Call a skill; whatever goes wrong is an output with `is_error` whose text is safe to show.
+
+        Ends within `timeout_s`, unless a sync skill holds the loop. Only cancellation raises.
+        """
+        found = self._skills.get(name)
+        if found is None:
+            return SkillOutput(self._unknown(name), is_error=True)
+        return fitted(await self._bounded(found, arguments, context), self._output_bytes)
+
+    async def _bounded(self, found: Skill, arguments: JsonObject, context: SkillContext) -> SkillOutput:
+        name = found.descriptor.name
+        try:
+            async with asyncio.timeout(self._timeout_s) as deadline:
+                return await found.execute(arguments, context)
+        except GatewayError as error:
+            return SkillOutput(error.message, is_error=True)
+        except Exception as error:  # noqa: BLE001  whatever a skill raises must not end the run
+            if isinstance(error, TimeoutError) and deadline.expired():
+                return SkillOutput(f"The skill {name} timed out after {self._timeout_s:g} s.", is_error=True)
+            _log.exception("skill %s failed in run %s, call %s", name, context.run_id, context.call_id)
+            return SkillOutput(f"The skill {name} failed; the gateway's log says why.", is_error=True)
+
+    def _unknown(self, name: str) -> str:
+        from difflib import get_close_matches  # noqa: PLC0415  only a model that errs pays for the import
+
+        near = get_close_matches(name[:64], list(self._skills), n=NEAREST, cutoff=0.0)
+        return f"There is no skill named {name[:64]!r}. The nearest: {', '.join(near) or 'none, there are no skills'}."
+
+
+def fitted(output: SkillOutput, limit_bytes: int) -> SkillOutput:
+    """Return `output` as text that UTF-8 can carry, cut with a mark to at most `limit_bytes` of it."""
+    data = output.content.encode("utf-8", "replace")
+    if len(data) <= limit_bytes:
+        return SkillOutput(data.decode(), output.is_error, output.truncated)
+    mark = f"\n[cut: {len(data)} bytes, the limit is {limit_bytes}]".encode()[-limit_bytes:]
+    kept = data[: limit_bytes - len(mark)].decode("utf-8", "ignore")
+    return SkillOutput(kept + mark.decode(), output.is_error, truncated=True)
+
+
+@lru_cache(maxsize=1)
+def _threads() -> Executor:
+    """Return the process's worker threads for skills, made when the first one is needed."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  most processes never start a thread here
+
+    return ThreadPoolExecutor(SKILL_THREADS, thread_name_prefix="skill")
+
+
+def _context_parameter(function: Callable[..., object]) -> str | None:
+    """Return the name of the parameter that takes the context."""
+    hints = inspect.get_annotations(function, eval_str=True)
+    return next((name for name, hint in hints.items() if hint is SkillContext and name != "return"), None)
+
+
+def _described(
+    function: Callable[..., object], descriptor: SkillDescriptor, context_name: str | None
+) -> tuple[type[object], SkillDescriptor]:
+    """Return the type of the arguments, and the descriptor with its schema, which refers to nothing outside itself."""
+    kind = arguments_type(function, without=frozenset({context_name} if context_name else ()))
+    (reference,), components = schemas([kind], _REF + "{name}")
+    parts = dict(components)
+    schema = dict(parts.pop(reference["$ref"].removeprefix(_REF)))
+    schema.pop("title", None)
+    schema["properties"] = {name: _without_null(schema["properties"][name]) for name in field_names(kind)}
+    if parts:
+        schema["$defs"] = parts
+    return kind, SkillDescriptor(
+        descriptor.name,
+        descriptor.description,
+        schema,
+        descriptor.required_capabilities,
+        descriptor.effect,
+        descriptor.parallel_safe,
+    )
+
+
+def _without_null(field: JsonObject) -> JsonObject:
+    """Return an optional field's schema without its null: a model leaves the field out, and reads less."""
+    if field.get("default", ...) is not None:
+        return field
+    kinds = [kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}]
+    rest = {key: value for key, value in field.items() if key not in {"anyOf", "default"}}
+    if "enum" in rest:
+        rest["enum"] = [choice for choice in rest["enum"] if choice is not None]
+    return {**rest, **kinds[0]} if len(kinds) == 1 else {**rest, **({"anyOf": kinds} if kinds else {})}
+
+
+def _mend(descriptor: SkillDescriptor, error: InvalidInput) -> str:
+    """Return what is wrong with the arguments, and which ones are right."""
+    fields: JsonObject = descriptor.parameters_schema["properties"]
+    wrong = "; ".join(f"{detail.pointer or '/'}: {detail.message[:200]}" for detail in error.details)
+    required = descriptor.parameters_schema.get("required", ())
+    named = (name + (" (required)" if name in required else "") for name in fields)
+    choices = (
+        f" {name} is one of: {', '.join(map(str, field['enum']))}." for name, field in fields.items() if "enum" in field
+    )
+    return (
+        f"argument validation failed for {descriptor.name}: {wrong}. "
+        f"Its fields: {', '.join(named) or 'none'}.{''.join(choices)}"
+    )
+
+
+def _content(value: object) -> str:
+    """Return a skill's result as text. Not orjson: an integer of any size keeps its digits."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(to_builtins(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
