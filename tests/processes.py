@@ -37,8 +37,7 @@ LAUNCH = """
 import importlib, sys
 from argentor_asgi.server.launcher import serve
 module, _, name = sys.argv[1].partition(":")
-gateway = None if sys.argv[1] == "argentor_asgi:app" else getattr(importlib.import_module(module), name)
-sys.exit(serve(bind=[sys.argv[2]], gateway=gateway))
+sys.exit(serve(getattr(importlib.import_module(module), name), bind=[sys.argv[2]]))
 """
 
 
@@ -144,6 +143,8 @@ class server:  # noqa: N801  used as a function is: `with server(...) as running
 
     def _command(self) -> list[str]:
         bind, workers = f"127.0.0.1:{self.port}", str(1 if self.workers is None else self.workers)
+        if self.kind == "serve" and self.app == "argentor_asgi:app":
+            return ["-m", "argentor_asgi", "serve", "--bind", bind]
         if self.kind == "serve":
             return ["-c", LAUNCH, self.app, bind]
         if self.kind == "uvicorn":
