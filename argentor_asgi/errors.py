@@ -1,7 +1,7 @@
 """Every refusal of the gateway, declared once: its status, its stable code and its words (design 6.3, RFC 9457).
 
     GatewayError
-    +-- bad input       MalformedJson EmptyInput InvalidInput ContentRejected NotJson BodyTooLarge ...
+    +-- bad input       InvalidPath MalformedJson EmptyInput InvalidInput ContentRejected NotJson BodyTooLarge ...
     +-- who may         Unauthenticated Forbidden
     +-- not there       RouteNotFound MethodNotAllowed SessionNotFound RunNotFound ...
     +-- not now         SessionBusy Overloaded Draining RequestTimeout
@@ -12,7 +12,7 @@ A class docstring is the OpenAPI description. `code` is public and never changes
 the original gateway look for, else the code.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -28,7 +28,8 @@ class GatewayError(Exception):
     """A refusal or failure that a caller is told about.
 
     `message` is safe to send: no internal text, URL or upstream body. `retry_after`: whole seconds, >= 1, or None.
-    `headers`: extra response headers, lower-case names. `retryable`: whether the same call may succeed later.
+    `headers`: extra response headers, lower-case names. `members`: extra members of the problem (RFC 9457 section 3.2).
+    `retryable`: whether the same call may succeed later.
     """
 
     status: int = 500
@@ -44,6 +45,7 @@ class GatewayError(Exception):
         details: Sequence[Detail] = (),
         retry_after: int | None = None,
         headers: Sequence[tuple[bytes, bytes]] = (),
+        members: Mapping[str, object] | None = None,
     ) -> None:
         """Keep the words; everything else stands on the class."""
         super().__init__(message or type(self).message)
@@ -51,6 +53,7 @@ class GatewayError(Exception):
         self.details = tuple(details)
         self.retry_after = retry_after
         self.headers = tuple(headers)
+        self.members = dict(members or {})
 
 
 # --- bad input ---------------------------------------------------------------------------------------------------
@@ -60,6 +63,12 @@ class BadRequest(GatewayError):
     """The request is not one that HTTP or this gateway understands."""
 
     status, code, message = 400, "bad_request", "The request cannot be understood."
+
+
+class InvalidPath(GatewayError):
+    """A part of the path is not of the form that the route takes, such as an id that is no UUID."""
+
+    status, code, message = 400, "invalid_path", "A part of the path does not have the expected form."
 
 
 class MalformedJson(GatewayError):

@@ -4,6 +4,7 @@ The id of a frame is `<run_id>:<seq>`, so that `Last-Event-ID` alone finds the r
 call's arguments are not sent: `tool_call` has them whole.
 """
 
+from datetime import datetime
 from typing import Final
 
 from argentor_asgi.protocol.events import LoggedEvent
@@ -11,6 +12,9 @@ from argentor_asgi.protocol.schema import JsonObject, decode_value, encode
 
 RETRY_MS: Final = 2000
 """How long a browser waits before it reconnects."""
+
+SEQ_DIGITS: Final = 9
+"""How many digits a `Last-Event-ID` may have after its colon."""
 
 _NAMES: Final = {
     "run_started": "session",
@@ -31,15 +35,15 @@ def frame(run_id: str, event: LoggedEvent) -> bytes:
     return head + _data(name, event) + b"\n\n"
 
 
-def heartbeat(timestamp: str) -> bytes:
+def heartbeat(now: datetime) -> bytes:
     """Return a heartbeat: an event without an id, so that it moves no reader's place."""
-    return b"event: heartbeat\ndata: " + encode({"type": "heartbeat", "timestamp": timestamp}) + b"\n\n"
+    return b"event: heartbeat\ndata: " + encode({"type": "heartbeat", "timestamp": now}) + b"\n\n"
 
 
 def place(last_event_id: str) -> tuple[str, int] | None:
     """Return the run id and seq of a `Last-Event-ID`, None for an id that this gateway did not make."""
     run_id, colon, seq = last_event_id.rpartition(":")
-    if not colon or not run_id or not (seq.isascii() and seq.isdigit()) or len(seq) > 9:
+    if not colon or not run_id or not (seq.isascii() and seq.isdigit()) or len(seq) > SEQ_DIGITS:
         return None
     return run_id, int(seq)
 

@@ -150,6 +150,10 @@ class RunStore(Protocol):
         """
         ...
 
+    async def get_claim(self, scope: Scope, key: str) -> Claim | None:
+        """Return what the scope's idempotency key was first used for, None when it was not or is long ago."""
+        ...
+
     async def start_run(self, run: Run, message: Message) -> None:
         """Append a queued run's message and store the run's new status, together."""
         ...

@@ -1,0 +1,222 @@
+"""Talking to the agent: over a WebSocket, over server-sent events, and by one request and one answer."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+from uuid import UUID, uuid4
+
+from argentor_asgi.asgi.response import EventStream
+from argentor_asgi.asgi.route import Header, route, socket
+from argentor_asgi.asgi.websocket import WebSocket
+from argentor_asgi.errors import (
+    BadRequest,
+    BodyTooLarge,
+    ContentFiltered,
+    ContentRejected,
+    ContextOverflow,
+    Detail,
+    Draining,
+    EmptyInput,
+    GatewayError,
+    IdempotencyKeyReused,
+    Internal,
+    InvalidInput,
+    MaxTurns,
+    Overloaded,
+    ProviderUnavailable,
+    ReplayExpired,
+    RunCancelled,
+    RunInterrupted,
+    RunNotFound,
+    RunTimeout,
+    SessionBusy,
+    SessionNotFound,
+    StorageUnavailable,
+    StreamTruncated,
+    ToolFailed,
+)
+from argentor_asgi.gateway.connections import Connection
+from argentor_asgi.gateway.conversation import Conversation, failure_of
+from argentor_asgi.gateway.dispatch import Ask, scope_of
+from argentor_asgi.gateway.runs import Reader
+from argentor_asgi.gateway.services import Services
+from argentor_asgi.protocol import sse
+from argentor_asgi.protocol.messages import Usage
+from argentor_asgi.protocol.schema import Meta
+from argentor_asgi.protocol.ws_session import OnBusy, OnDisconnect
+from argentor_asgi.security.identity import Principal
+
+REFUSALS: tuple[type[GatewayError], ...] = (
+    EmptyInput,
+    ContentRejected,
+    BodyTooLarge,
+    SessionNotFound,
+    SessionBusy,
+    IdempotencyKeyReused,
+    Overloaded,
+    Draining,
+    StorageUnavailable,
+)
+FAILURES: tuple[type[GatewayError], ...] = (
+    RunCancelled,
+    RunInterrupted,
+    RunTimeout,
+    MaxTurns,
+    ToolFailed,
+    ContentFiltered,
+    ContextOverflow,
+    ProviderUnavailable,
+    StreamTruncated,
+    Internal,
+)
+IDEMPOTENCY_KEY_CHARS = 255
+
+IdempotencyKey = Annotated[str | None, Header("idempotency-key")]
+LastEventId = Annotated[str | None, Header("last-event-id")]
+Text = Annotated[str, Meta(description="What the user says.")]
+SessionId = Annotated[UUID | None, Meta(description="The session to go on with; null begins a new one.")]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRequest:
+    """A message whose answer is streamed."""
+
+    input: Text
+    session_id: SessionId = None
+    role: Literal["user"] | None = None
+    model: str | None = None
+    on_busy: OnBusy | None = None
+    on_disconnect: OnDisconnect | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A message whose answer comes in one piece."""
+
+    message: Text
+    session_id: SessionId = None
+    on_busy: OnBusy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """The agent's answer, and the session in which it was given."""
+
+    response: str
+    session_id: str
+    run_id: str
+    model: str
+    turns: int
+    usage: Usage
+    finish_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """Whether the agent takes messages, and what it is."""
+
+    ready: bool
+    skills_loaded: int
+    provider: str
+    model: str
+    runs: int
+
+
+@socket("/ws", needs="chat:write", tags=("chat",))
+async def converse(socket: WebSocket, services: Services, principal: Principal) -> None:
+    """Talk with the agent over a WebSocket."""
+    if services.drain.draining:
+        raise Draining(retry_after=1)
+    talk = Conversation(socket, services, principal, id=str(uuid4()), session_id=str(uuid4()))
+    with services.connections.opened(Connection(talk.id, talk.session_id, principal, talk)):
+        await talk.converse()
+
+
+@route(
+    "POST",
+    "/api/v1/chat/stream",
+    needs="chat:write",
+    errors=(*REFUSALS, RunNotFound, ReplayExpired),
+    produces="text/event-stream",
+    tags=("chat",),
+)
+async def stream_chat(
+    services: Services,
+    principal: Principal,
+    body: StreamRequest,
+    idempotency_key: IdempotencyKey = None,
+    last_event_id: LastEventId = None,
+) -> EventStream:
+    """Send a message and stream the run: one frame an event, the terminal one last.
+
+    With `Last-Event-ID` of such a stream, the run goes on from there and nothing new is started.
+    """
+    if body.model not in {None, services.backend.model}:
+        detail = Detail("/model", f"only {services.backend.model} is served")
+        raise InvalidInput("This gateway does not serve that model.", details=[detail])
+    if last_event_id and (place := sse.place(last_event_id)):
+        run_id, after = place
+    else:
+        config = services.config.agent
+        on_busy = body.on_busy or config.on_busy or "reject"
+        ask = Ask(body.input, _text(body.session_id), _key(idempotency_key), on_busy)
+        run_id, after = (await services.dispatch.start(principal, ask)).id, 0
+    reader = await services.runs.reader(scope_of(principal), run_id, after=after)
+    on_disconnect = body.on_disconnect or services.config.agent.on_disconnect
+    return event_stream(services, principal, reader, cancel_on_close=on_disconnect == "cancel")
+
+
+@route("POST", "/api/v1/agent/chat", needs="chat:write", errors=(*REFUSALS, *FAILURES), tags=("chat",))
+async def chat(
+    services: Services, principal: Principal, body: ChatRequest, idempotency_key: IdempotencyKey = None
+) -> ChatReply:
+    """Send a message and return the agent's answer."""
+    on_busy = body.on_busy or services.config.agent.on_busy or "reject"
+    ask = Ask(body.message, _text(body.session_id), _key(idempotency_key), on_busy)
+    started = await services.dispatch.start(principal, ask)
+    run = await services.runs.outcome(scope_of(principal), started.id)
+    if run.status != "done":
+        raise failure_of(run)
+    reason = run.finish_reason or "stop"
+    return ChatReply(run.text, run.session_id, run.id, run.model, run.turns, run.usage, reason)
+
+
+@route("GET", "/api/v1/agent/status", needs="chat:read", errors=(StorageUnavailable,), tags=("chat",))
+async def agent_status(services: Services) -> AgentStatus:
+    """Say whether the agent takes messages: it is ready when the readiness probes are."""
+    ready = (await services.health.ready()).status == "ready"
+    return AgentStatus(ready, len(services.skills), services.backend.name, services.backend.model, len(services.runs))
+
+
+def event_stream(
+    services: Services, principal: Principal, reader: Reader, *, cancel_on_close: bool = False
+) -> EventStream:
+    """Return the run behind `reader` as server-sent events, with heartbeats while it is silent."""
+
+    async def frames() -> AsyncIterator[bytes]:
+        run_id = reader.run.id
+        ended = False
+        try:
+            async for batch in reader:
+                ended = batch[-1].is_terminal
+                if data := b"".join(sse.frame(run_id, event) for event in batch):
+                    yield data
+        finally:
+            if cancel_on_close and not ended:
+                await services.runs.cancel(scope_of(principal), run_id, "the client disconnected")
+
+    return EventStream(frames(), heartbeat=lambda: sse.heartbeat(services.clock.now()))
+
+
+def _text(session_id: UUID | None) -> str | None:
+    return str(session_id) if session_id else None
+
+
+def _key(header: str | None) -> str | None:
+    """Return the Idempotency-Key, bare or as a structured-field string (draft-ietf-httpapi-idempotency-key-header)."""
+    if header is None:
+        return None
+    key = header[1:-1] if len(header) > 1 and header[0] == header[-1] == '"' else header
+    if not key or len(key) > IDEMPOTENCY_KEY_CHARS or not key.isprintable():
+        raise BadRequest(f"An Idempotency-Key has 1 to {IDEMPOTENCY_KEY_CHARS} printable characters.")
+    return key

@@ -1,0 +1,85 @@
+"""What operators and probes ask: health, metrics, connections, and the API's own description."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from argentor_asgi.asgi.response import Reply, Response
+from argentor_asgi.asgi.route import Header, route
+from argentor_asgi.errors import StorageUnavailable
+from argentor_asgi.gateway.dispatch import scope_of
+from argentor_asgi.gateway.services import Services
+from argentor_asgi.ops.health import HealthReport, ReadyReport
+from argentor_asgi.security.identity import Principal
+
+Accept = Annotated[str | None, Header("accept")]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenConnections:
+    """Your open WebSockets: how many, and the sessions that they belong to."""
+
+    count: int
+    session_ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayNumbers:
+    """What the gateway counts, as JSON; `/metrics` has all of it. Connections and sessions are your own."""
+
+    active_connections: int
+    active_sessions: int
+    uptime_seconds: int
+    skills_registered: int
+    started_at: datetime
+
+
+@route("GET", "/health", needs=None, also=(503,), tags=("ops",))
+async def health(services: Services) -> Reply[HealthReport]:
+    """Say that the gateway serves: 503 while it is shutting down."""
+    report = services.health.health()
+    return Reply(report, status=200 if report.status == "ok" else 503)
+
+
+@route("GET", "/health/live", needs=None, tags=("ops",))
+async def live(services: Services) -> HealthReport:
+    """Say that the process is alive; depends on nothing."""
+    return services.health.live()
+
+
+@route("GET", "/health/ready", needs=None, also=(503,), tags=("ops",))
+async def ready(services: Services) -> Reply[ReadyReport]:
+    """Say whether the gateway should get traffic: 503 when a probe fails or while it is shutting down."""
+    report = await services.health.ready()
+    return Reply(report, status=200 if report.status == "ready" else 503)
+
+
+@route("GET", "/metrics", needs="ops:read", produces="text/plain", tags=("ops",))
+async def metrics(services: Services, accept: Accept = None) -> Response:
+    """Return the metrics as Prometheus text, or as OpenMetrics when `Accept` asks for it."""
+    body, content_type = await services.metrics.render(accept)
+    return Response(body=body, content_type=content_type.encode())
+
+
+@route("GET", "/openapi.json", needs="ops:read", produces="application/json", tags=("ops",))
+async def openapi(services: Services) -> Response:
+    """Return this API's description: OpenAPI 3.1, made from the routes themselves."""
+    return Response(body=services.openapi, content_type=b"application/json")
+
+
+@route("GET", "/api/v1/connections", needs="connections:read", tags=("ops",))
+async def connections(services: Services, principal: Principal) -> OpenConnections:
+    """Count your open WebSockets and list their sessions."""
+    return OpenConnections(services.connections.count(principal), services.connections.session_ids(principal))
+
+
+@route("GET", "/api/v1/metrics", needs="ops:read", errors=(StorageUnavailable,), tags=("ops",))
+async def numbers(services: Services, principal: Principal) -> GatewayNumbers:
+    """Return the gateway's main numbers as JSON."""
+    return GatewayNumbers(
+        active_connections=services.connections.count(principal),
+        active_sessions=await services.store.count_sessions(scope_of(principal)),
+        uptime_seconds=int(services.clock.monotonic() - services.started_s),
+        skills_registered=len(services.skills),
+        started_at=services.started_at,
+    )

@@ -1,0 +1,78 @@
+"""Who is connected: every open WebSocket, its owner and its session, within the limits."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from argentor_asgi.errors import Overloaded
+from argentor_asgi.security.identity import Principal
+
+
+class Closable(Protocol):
+    """The side of a connection that the gateway can end."""
+
+    async def goodbye(self, code: int, reason: str) -> None:
+        """Send what is still owed, then close with a code of RFC 6455 section 7.4."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One open WebSocket. `session_id` is its own session, where a message without an id goes."""
+
+    id: str
+    session_id: str
+    principal: Principal
+    socket: Closable
+
+
+class Connections:
+    """Every open WebSocket of this process."""
+
+    def __init__(self, *, limit: int, per_principal: int) -> None:
+        """Hold at most `limit` connections, and `per_principal` of one principal."""
+        self._limit = limit
+        self._per_principal = per_principal
+        self._open: dict[str, Connection] = {}
+        self._of: Counter[Principal] = Counter()
+
+    def __len__(self) -> int:
+        """Return how many are open."""
+        return len(self._open)
+
+    def check(self, principal: Principal) -> None:
+        """Raise `Overloaded` when the principal may not open one more."""
+        if len(self._open) >= self._limit:
+            raise Overloaded("The gateway has no room for another connection.", retry_after=1)
+        if self._of[principal] >= self._per_principal:
+            raise Overloaded("You have too many open connections.", retry_after=1)
+
+    @contextmanager
+    def opened(self, connection: Connection) -> Iterator[None]:
+        """Count the connection while the block runs."""
+        self.check(connection.principal)
+        self._open[connection.id] = connection
+        self._of[connection.principal] += 1
+        try:
+            yield
+        finally:
+            del self._open[connection.id]
+            self._of[connection.principal] -= 1
+            if not self._of[connection.principal]:
+                del self._of[connection.principal]
+
+    def session_ids(self, principal: Principal) -> list[str]:
+        """Return the sessions that the principal's own connections belong to, sorted, each once."""
+        return sorted({found.session_id for found in self._open.values() if found.principal == principal})
+
+    def count(self, principal: Principal) -> int:
+        """Return how many connections the principal has."""
+        return self._of[principal]
+
+    async def drain(self) -> None:
+        """Say goodbye to every connection, all at once; the caller sets the deadline."""
+        goodbyes = [found.socket.goodbye(1012, "the gateway is restarting") for found in self._open.values()]
+        await asyncio.gather(*goodbyes, return_exceptions=True)

@@ -1,0 +1,99 @@
+"""The one way into the agent: every entry point asks here, so that every rule holds for all of them (design 5.9)."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+from uuid import uuid4
+
+from argentor_asgi.errors import Draining, IdempotencyKeyReused
+from argentor_asgi.gateway.runs import Runs
+from argentor_asgi.ops.clock import Clock
+from argentor_asgi.ops.drain import Drain
+from argentor_asgi.protocol.content import sanitise
+from argentor_asgi.protocol.messages import Message, Part
+from argentor_asgi.protocol.schema import encode
+from argentor_asgi.protocol.ws_session import OnBusy
+from argentor_asgi.security.identity import Principal
+from argentor_asgi.sessions.session import Claim, Run, Scope, Session, Store
+
+TITLE_CHARS: Final = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a client wants answered. `session_id` None: a new session. `key`: its Idempotency-Key."""
+
+    content: str
+    session_id: str | None = None
+    key: str | None = None
+    on_busy: OnBusy = "reject"
+
+
+class Dispatch:
+    """Turns what a client asks into a run."""
+
+    def __init__(self, *, runs: Runs, store: Store, clock: Clock, drain: Drain, message_bytes: int, model: str) -> None:
+        """Take messages of at most `message_bytes` of UTF-8."""
+        self._runs = runs
+        self._store = store
+        self._clock = clock
+        self._drain = drain
+        self._message_bytes = message_bytes
+        self._model = model
+
+    async def start(self, principal: Principal, ask: Ask) -> Run:
+        """Return the run that works on the message: a new one, the steered one, or the one its key started before.
+
+        When it returns, the run and the message are stored. Raises `EmptyInput`, `BodyTooLarge`, `ContentRejected`,
+        `SessionNotFound`, `SessionBusy`, `Overloaded`, `Draining`, `IdempotencyKeyReused`, `StorageUnavailable`. A
+        caller that is cancelled leaves the run going.
+        """
+        if self._drain.draining:
+            raise Draining(retry_after=1)
+        content = sanitise(ask.content, limit_bytes=self._message_bytes)
+        scope = scope_of(principal)
+        claim_key = ask.key
+        run, session, message = self._prepare(scope, content, ask.session_id)
+        claim = Claim(claim_key, _fingerprint(content, ask), run.id) if claim_key else None
+        if claim is not None and (earlier := await self._store.get_claim(scope, claim.key)) is not None:
+            return await self._replay(scope, claim, earlier)
+        accepted = await self._runs.accept(run, session=session, message=message, claim=claim, on_busy=ask.on_busy)
+        if isinstance(accepted, Run):
+            return accepted
+        if claim is None:
+            raise AssertionError("only a claimed key can have an earlier claim")
+        return await self._replay(scope, claim, accepted)
+
+    async def steer(self, principal: Principal, run_id: str, text: str) -> Run:
+        """Hand `text` to the running turn of the principal's run; the message rules hold for it too.
+
+        Raises what `start` raises for content, `RunNotFound`, and `SessionBusy` when the run cannot take it.
+        """
+        content = sanitise(text, limit_bytes=self._message_bytes)
+        return await self._runs.steer(scope_of(principal), run_id, content)
+
+    async def _replay(self, scope: Scope, claim: Claim, earlier: Claim) -> Run:
+        """Return the run that the key started; raises `IdempotencyKeyReused` when it was for another request."""
+        if earlier.fingerprint != claim.fingerprint:
+            raise IdempotencyKeyReused
+        return await self._runs.get(scope, earlier.run_id)
+
+    def _prepare(self, scope: Scope, content: str, session_id: str | None) -> tuple[Run, Session, Message]:
+        """Make the rows of a new run; nothing is stored yet."""
+        now = self._clock.now()
+        session_id = session_id or str(uuid4())
+        title = content.strip()[:TITLE_CHARS]
+        session = Session(session_id, scope.owner, scope.tenant, created_at=now, updated_at=now, title=title)
+        message = Message(str(uuid4()), "user", content, session_id, now, (Part("text", text=content),))
+        run = Run(str(uuid4()), session_id, scope.owner, scope.tenant, "running", self._model, content, now, now)
+        return run, session, message
+
+
+def scope_of(principal: Principal) -> Scope:
+    """Return whose data the principal's is."""
+    return Scope(principal.id, principal.tenant)
+
+
+def _fingerprint(content: str, ask: Ask) -> str:
+    """Return the SHA-256 of what makes two requests the same: the message and the session it names."""
+    return sha256(encode([content, ask.session_id])).hexdigest()

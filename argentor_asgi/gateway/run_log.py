@@ -1,0 +1,126 @@
+"""A run as a log: its events are numbered and appended once, made durable, then shown to any number of cursors."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from argentor_asgi.errors import GatewayError
+from argentor_asgi.protocol.events import LoggedEvent, RunEvent
+from argentor_asgi.protocol.schema import encode
+from argentor_asgi.sessions.session import RunStore
+
+RING_EVENTS: Final = 4096
+RING_BYTES: Final = 8 * 1024 * 1024
+UNSTORED_EVENTS: Final = 256
+"""How many events a run may be ahead of the store before it waits."""
+
+log = logging.getLogger("argentor.runs")
+
+
+class RunLog:
+    """The newest events of one run, in memory. A slow reader costs a cursor; what left the ring is in the store."""
+
+    def __init__(self, run_id: str, *, ring_events: int = RING_EVENTS, ring_bytes: int = RING_BYTES) -> None:
+        """Begin an empty log."""
+        self.run_id = run_id
+        self.last_seq = 0
+        self.shown_seq = 0
+        self._ring: deque[LoggedEvent] = deque()
+        self._ring_events = ring_events
+        self._ring_bytes = ring_bytes
+        self._bytes = 0
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def __repr__(self) -> str:
+        """Show the numbers that a debugger wants."""
+        return f"<RunLog {self.run_id} last={self.last_seq} shown={self.shown_seq} ring={len(self._ring)}>"
+
+    def append(self, event: RunEvent) -> LoggedEvent:
+        """Number the event and keep it; readers do not see it before `show`."""
+        self.last_seq += 1
+        logged = LoggedEvent(self.last_seq, event.type, encode(event))
+        self._ring.append(logged)
+        self._bytes += len(logged.data)
+        self._trim()
+        return logged
+
+    def show(self, seq: int) -> None:
+        """Let readers see every event up to `seq`, and wake them."""
+        self.shown_seq = max(self.shown_seq, seq)
+        self._trim()
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiting.clear()
+
+    def after(self, seq: int) -> Sequence[LoggedEvent] | None:
+        """Return the shown events behind `seq`, oldest first; None when the first of them has left the ring."""
+        if seq >= self.shown_seq:
+            return ()
+        first = self._ring[0].seq if self._ring else self.last_seq + 1
+        if first > seq + 1:
+            return None
+        return [event for event in self._ring if seq < event.seq <= self.shown_seq]
+
+    async def beyond(self, seq: int) -> None:
+        """Wait until an event behind `seq` is shown."""
+        while self.shown_seq <= seq:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiting.discard(waiter)
+
+    def _trim(self) -> None:
+        """Let the oldest shown events go while the ring is over a bound; what is not yet stored stays."""
+        ring = self._ring
+        while ring and (len(ring) > self._ring_events or self._bytes > self._ring_bytes):
+            if ring[0].seq > self.shown_seq:
+                return
+            self._bytes -= len(ring.popleft().data)
+
+
+class Recorder:
+    """Stores a run's events and then shows them, so that no reader ever saw what a crash takes back.
+
+    The run goes on while its events are being stored, up to `UNSTORED_EVENTS` ahead: one burst of events costs one
+    write, not one each.
+    """
+
+    def __init__(self, store: RunStore, run_log: RunLog) -> None:
+        """Record into `run_log` and `store`."""
+        self._store = store
+        self._log = run_log
+        self._unstored: list[LoggedEvent] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._failure: GatewayError | None = None
+
+    async def emit(self, event: RunEvent) -> None:
+        """Append one event; waits only when the store is far behind. Raises what the store raised before."""
+        if self._failure is not None:
+            raise self._failure
+        self._unstored.append(self._log.append(event))
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write())
+        elif len(self._unstored) >= UNSTORED_EVENTS:
+            await asyncio.shield(self._writing)
+
+    async def settle(self) -> None:
+        """Wait until everything that was emitted is stored and shown, or could not be."""
+        while self._writing is not None:
+            await asyncio.shield(self._writing)
+
+    async def _write(self) -> None:
+        try:
+            while self._unstored:
+                batch, self._unstored = self._unstored, []
+                await self._store.append_events(self._log.run_id, batch)
+                self._log.show(batch[-1].seq)
+        except GatewayError as failure:
+            log.exception("the events of run %s could not be stored", self._log.run_id)
+            self._failure = failure
+        finally:
+            self._writing = None

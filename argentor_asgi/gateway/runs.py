@@ -1,0 +1,391 @@
+"""The runs of this process: each session works on one at a time, each ends with exactly one terminal event.
+
+A run's life: `accept` stores it (and its user's message) and gives it a place in its session's lane; its one task waits
+for its turn, lets the runner work, stores the terminal event and the status together, and hands the lane on. Whoever
+reads a run holds a cursor; nobody who reads can slow it, and its end does not need a reader.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from argentor_asgi.agent.runner import AgentRunner, RunContext
+from argentor_asgi.errors import (
+    GatewayError,
+    Internal,
+    Overloaded,
+    ReplayExpired,
+    RunNotFound,
+    RunTimeout,
+    SessionBusy,
+    SessionNotFound,
+)
+from argentor_asgi.gateway.run_log import Recorder, RunLog
+from argentor_asgi.ops.clock import Clock
+from argentor_asgi.ops.metrics import Metrics
+from argentor_asgi.protocol.events import Cancelled, Done, Error, LoggedEvent, RunEvent, RunStarted
+from argentor_asgi.protocol.messages import Message
+from argentor_asgi.protocol.ws_session import OnBusy
+from argentor_asgi.sessions.session import LIVE, Claim, Run, RunStatus, Scope, Session, Store
+
+QUEUED_PER_SESSION: Final = 16
+"""How many messages may wait behind the one that a session works on."""
+READ_EVENTS: Final = 256
+"""How many events one read of the store brings."""
+
+STATUS_AFTER: Final[Mapping[str, RunStatus]] = {"done": "done", "error": "failed", "cancelled": "cancelled"}
+
+Step = Literal["start", "queue", "interrupt", "steer", "refuse"]
+
+log = logging.getLogger("argentor.runs")
+
+
+def plan(*, busy: bool, queued: int, on_busy: OnBusy) -> Step:
+    """Say what becomes of a message for a session that is `busy` or not, with `queued` messages waiting."""
+    if not busy:
+        return "start"
+    if on_busy == "steer":
+        return "steer"
+    if on_busy == "reject" or queued >= QUEUED_PER_SESSION:
+        return "refuse"
+    return "queue" if on_busy == "enqueue" else "interrupt"
+
+
+class LiveRun:
+    """A run that has not ended: its row, its log, its task, and who waits for what."""
+
+    __slots__ = (
+        "accepted",
+        "cancel_reason",
+        "claim",
+        "context",
+        "ended",
+        "is_cancellable",
+        "log",
+        "message",
+        "recorder",
+        "run",
+        "task",
+        "turn",
+    )
+
+    def __init__(self, run: Run, message: Message, claim: Claim | None, store: Store) -> None:
+        """Prepare the run; nothing is stored or started yet."""
+        self.run = run
+        self.message = message
+        self.claim = claim
+        self.log = RunLog(run.id)
+        self.recorder = Recorder(store, self.log)
+        self.context = RunContext(run.id, run.session_id, _scope(run))
+        self.task: asyncio.Task[None] | None = None
+        self.cancel_reason = ""
+        self.is_cancellable = False
+        self.accepted: asyncio.Future[Run | Claim] = asyncio.get_running_loop().create_future()
+        self.turn = asyncio.Event()
+        self.ended = asyncio.Event()
+
+
+@dataclass(slots=True)
+class Lane:
+    """A busy session: the run it works on, and those that wait, in order."""
+
+    current: LiveRun
+    waiting: deque[LiveRun] = field(default_factory=deque)
+
+
+class Reader:
+    """A cursor on one run, over its log while it lives and over the store for what the log no longer has."""
+
+    def __init__(self, run: Run, run_log: RunLog | None, store: Store, after: int) -> None:
+        """Begin behind event number `after`."""
+        self.run = run
+        self._log = run_log
+        self._store = store
+        self._after = after
+
+    @property
+    def is_past_the_end(self) -> bool:
+        """Whether the run has ended and this reader has already seen all of it."""
+        return self._log is None and self._after >= self.run.last_seq
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[LoggedEvent]]:
+        """Yield events in order, as many at a time as there are, the terminal one last.
+
+        Raises `ReplayExpired` when events in between are kept nowhere any more.
+        """
+        while batch := await self._next():
+            self._after = batch[-1].seq
+            yield batch
+            if batch[-1].is_terminal:
+                return
+
+    async def _next(self) -> Sequence[LoggedEvent]:
+        run_log = self._log
+        if run_log is not None:
+            await run_log.beyond(self._after)
+            batch = run_log.after(self._after)
+            if batch is not None:
+                return batch
+        elif self.is_past_the_end:
+            return ()
+        batch = await self._store.events(self.run.id, after=self._after, limit=READ_EVENTS)
+        if not batch or batch[0].seq != self._after + 1:
+            raise ReplayExpired(members={"run_status": self.run.status, "text": self.run.text})
+        return batch
+
+
+class Runs:
+    """Accepts, works, cancels and shows runs."""
+
+    def __init__(
+        self, *, store: Store, runner: AgentRunner, metrics: Metrics, clock: Clock, limit: int, timeout_s: float
+    ) -> None:
+        """Hold at most `limit` live runs, each at most `timeout_s` seconds of work."""
+        self._store = store
+        self._runner = runner
+        self._metrics = metrics
+        self._clock = clock
+        self._limit = limit
+        self._timeout_s = timeout_s
+        self._live: dict[str, LiveRun] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._keys: dict[tuple[Scope, str], LiveRun] = {}
+
+    def __len__(self) -> int:
+        """Return how many runs are live."""
+        return len(self._live)
+
+    def is_busy(self, session_id: str) -> bool:
+        """Say whether the session works on a message."""
+        return session_id in self._lanes
+
+    async def accept(
+        self, run: Run, *, session: Session, message: Message, claim: Claim | None, on_busy: OnBusy
+    ) -> Run | Claim:
+        """Store the run and start it, now or after those before it; or steer the session's current run.
+
+        Returns the run that works on the message, or the earlier claim of its idempotency key. The run's place in the
+        session is taken before the first await, so that callers are served in the order of their calls. Raises
+        `SessionBusy`, `SessionNotFound`, `Overloaded`.
+        """
+        if claim is not None and (twin := self._claimed(run, claim)) is not None:
+            first = await asyncio.shield(twin.accepted)
+            return first if isinstance(first, Claim) else twin.claim or claim
+        lane = self._lanes.get(session.id)
+        if lane is not None and lane.current.context.scope != _scope(run):
+            raise SessionNotFound
+        step = plan(busy=lane is not None, queued=len(lane.waiting) if lane else 0, on_busy=on_busy)
+        if step == "refuse":
+            raise SessionBusy(retry_after=1)
+        if step == "steer" and lane is not None:
+            return self._steer(lane.current, message.content)
+        if len(self._live) >= self._limit:
+            raise Overloaded(retry_after=1)
+        live = self._place(run, message, claim, lane)
+        if step == "interrupt" and lane is not None:
+            self._stop(lane.current, "interrupted by a new message")
+        live.task = asyncio.create_task(self._work(live, session), name=f"run {run.id}")
+        return await asyncio.shield(live.accepted)
+
+    def _claimed(self, run: Run, claim: Claim) -> LiveRun | None:
+        """Return the live run that the same principal started with the same key."""
+        return self._keys.get((_scope(run), claim.key))
+
+    async def reader(self, scope: Scope, run_id: str, *, after: int = 0) -> Reader:
+        """Return a cursor behind event `after`; raises `RunNotFound` for an unknown or foreign id."""
+        live = self._owned(scope, run_id)
+        if live is not None:
+            return Reader(live.run, live.log, self._store, after)
+        return Reader(await self.get(scope, run_id), None, self._store, after)
+
+    async def get(self, scope: Scope, run_id: str) -> Run:
+        """Return the run as it is now; raises `RunNotFound` for an unknown or foreign id."""
+        if (live := self._owned(scope, run_id)) is not None:
+            return live.run
+        run = await self._store.get_run(scope, run_id)
+        if run is None:
+            raise RunNotFound
+        return run
+
+    async def outcome(self, scope: Scope, run_id: str) -> Run:
+        """Wait for the run's end and return it; a caller that is cancelled leaves the run alone."""
+        if (live := self._owned(scope, run_id)) is not None:
+            await live.ended.wait()
+            return live.run
+        return await self.get(scope, run_id)
+
+    async def cancel(self, scope: Scope, run_id: str, reason: str) -> Run:
+        """Ask the run to end and return it as it was met: live, or already ended. Calling again changes nothing."""
+        if (live := self._owned(scope, run_id)) is not None:
+            self._stop(live, reason)
+            return live.run
+        return await self.get(scope, run_id)
+
+    async def steer(self, scope: Scope, run_id: str, text: str) -> Run:
+        """Hand `text` to the running turn; raises `SessionBusy` when it cannot take it, `RunNotFound` as `get`."""
+        if (live := self._owned(scope, run_id)) is not None:
+            return self._steer(live, text)
+        await self.get(scope, run_id)
+        raise SessionBusy("The run has already ended.")
+
+    async def drain(self, grace_s: float) -> None:
+        """Let live runs finish for `grace_s` seconds, then end them; every one has its terminal event afterwards."""
+        tasks = [live.task for live in self._live.values() if live.task]
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace_s)
+        for live in list(self._live.values()):
+            self._stop(live, "the gateway is shutting down")
+        if tasks := [live.task for live in self._live.values() if live.task]:
+            await asyncio.wait(tasks)
+
+    def _owned(self, scope: Scope, run_id: str) -> LiveRun | None:
+        """Return the live run when it is the scope's own; raises `RunNotFound` for a foreign one."""
+        live = self._live.get(run_id)
+        if live is not None and live.context.scope != scope:
+            raise RunNotFound
+        return live
+
+    def _steer(self, live: LiveRun, text: str) -> Run:
+        if live.run.status != "running" or live.cancel_reason or not live.context.steer(text):
+            raise SessionBusy(retry_after=1)
+        return live.run
+
+    def _stop(self, live: LiveRun, reason: str) -> None:
+        """Cancel the run's task once; a second request would cut its own clean-up short."""
+        if not live.cancel_reason:
+            live.cancel_reason = reason
+            if live.is_cancellable and live.task is not None:
+                live.task.cancel()
+
+    def _place(self, run: Run, message: Message, claim: Claim | None, lane: Lane | None) -> LiveRun:
+        """Take the run's place in its session's lane."""
+        live = LiveRun(run if lane is None else replace(run, status="queued"), message, claim, self._store)
+        if lane is None:
+            self._lanes[run.session_id] = Lane(live)
+            live.turn.set()
+        else:
+            lane.waiting.append(live)
+        self._live[run.id] = live
+        if claim is not None:
+            self._keys[live.context.scope, claim.key] = live
+        return live
+
+    async def _work(self, live: LiveRun, session: Session) -> None:
+        """Carry the run from its acceptance to its end; owned by this object, ended by `_stop`."""
+        try:
+            if await self._begin(live, session):
+                started = self._clock.monotonic()
+                self._metrics.run_started()
+                await self._end(live, await self._carry(live))
+                self._metrics.run_ended(live.run.status, self._clock.monotonic() - started)
+        finally:
+            self._leave(live)
+
+    async def _begin(self, live: LiveRun, session: Session) -> bool:
+        """Store the run and tell its caller; False when it was refused or its key was claimed earlier."""
+        message = live.message if live.run.status == "running" else None
+        try:
+            earlier = await self._store.begin_run(live.run, session=session, message=message, claim=live.claim)
+        except Exception as error:  # noqa: BLE001  whatever the store raises is the caller's to hear
+            live.accepted.set_exception(error)
+            live.accepted.exception()  # a caller that has gone will not fetch it
+            return False
+        live.accepted.set_result(earlier or live.run)
+        return earlier is None
+
+    async def _carry(self, live: LiveRun) -> RunEvent:
+        """Let the run have its turn and its work; return its terminal event, whatever happened."""
+        run = live.run
+        try:
+            await live.recorder.emit(RunStarted(run.id, run.session_id, run.model, run.created_at))
+            if live.cancel_reason:
+                return _cancelled(live)
+            live.is_cancellable = True
+            await live.turn.wait()
+            await self._promote(live)
+            async with asyncio.timeout(self._timeout_s):
+                await self._runner.run(live.context, live.recorder.emit)
+            return _done(live)
+        except asyncio.CancelledError:
+            return _cancelled(live)
+        except GatewayError as error:
+            return _error(live, error)
+        except TimeoutError:
+            return _error(live, RunTimeout())
+        except Exception:  # the boundary of one run: whatever it raised, it ends and the process lives
+            log.exception("run %s failed", run.id)
+            return _error(live, Internal())
+        finally:
+            live.is_cancellable = False
+
+    async def _promote(self, live: LiveRun) -> None:
+        """Make a queued run a running one, and its message part of the session."""
+        if live.run.status == "queued":
+            live.run = replace(live.run, status="running", updated_at=self._clock.now())
+            await self._store.start_run(live.run, live.message)
+
+    async def _end(self, live: LiveRun, event: RunEvent) -> None:
+        """Store the terminal event with the run's last fields, then show it: the readers' last event, in any case."""
+        await live.recorder.settle()
+        terminal = live.log.append(event)
+        context = live.context
+        live.run = replace(
+            live.run,
+            status=STATUS_AFTER[event.type],
+            updated_at=self._clock.now(),
+            text=context.text,
+            finish_reason=context.finish_reason,
+            error_code=event.code if isinstance(event, Error) else None,
+            turns=context.turns,
+            usage=context.usage,
+            last_seq=terminal.seq,
+        )
+        try:
+            await self._store.save_run(live.run, [terminal])
+        except GatewayError:
+            log.exception("the end of run %s could not be stored", live.run.id)
+        live.log.show(terminal.seq)
+
+    def _leave(self, live: LiveRun) -> None:
+        """Give up the run's place and let the next one have its turn."""
+        self._live.pop(live.run.id, None)
+        if live.claim is not None:
+            self._keys.pop((live.context.scope, live.claim.key), None)
+        live.ended.set()
+        lane = self._lanes.get(live.run.session_id)
+        if lane is None:
+            return
+        if lane.current is not live:
+            lane.waiting.remove(live)
+        elif lane.waiting:
+            lane.current = lane.waiting.popleft()
+            lane.current.turn.set()
+        else:
+            del self._lanes[live.run.session_id]
+
+
+def is_live(run: Run) -> bool:
+    """Say whether the run has not ended."""
+    return run.status in LIVE
+
+
+def _scope(run: Run) -> Scope:
+    return Scope(run.owner, run.tenant)
+
+
+def _cancelled(live: LiveRun) -> Cancelled:
+    return Cancelled(live.run.id, live.cancel_reason or "stopped", live.context.text)
+
+
+def _done(live: LiveRun) -> Done:
+    context = live.context
+    used = context.usage.input_tokens + context.usage.output_tokens
+    reason = context.finish_reason or "stop"
+    return Done(live.run.id, context.text, context.turns, context.usage, used, reason)
+
+
+def _error(live: LiveRun, error: GatewayError) -> Error:
+    return Error(error.message, error.code, error.retryable, live.run.id)

@@ -1,0 +1,36 @@
+"""Everything that a route may use, in one frozen place: no globals, no container (design 5.4)."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from argentor_asgi.agent.backends import LlmBackend
+from argentor_asgi.agent.skills import SkillRegistry
+from argentor_asgi.config import Config
+from argentor_asgi.gateway.connections import Connections
+from argentor_asgi.gateway.dispatch import Dispatch
+from argentor_asgi.gateway.runs import Runs
+from argentor_asgi.ops.clock import Clock
+from argentor_asgi.ops.drain import Drain
+from argentor_asgi.ops.health import Health
+from argentor_asgi.ops.metrics import Metrics
+from argentor_asgi.sessions.session import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the gateway is made of, made once at start."""
+
+    config: Config
+    clock: Clock
+    store: Store
+    backend: LlmBackend
+    skills: SkillRegistry
+    runs: Runs
+    dispatch: Dispatch
+    connections: Connections
+    metrics: Metrics
+    health: Health
+    drain: Drain
+    started_s: float
+    started_at: datetime
+    openapi: bytes
