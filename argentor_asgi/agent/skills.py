@@ -15,7 +15,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from argentor_asgi.errors import ConfigError, GatewayError, InvalidInput
 from argentor_asgi.protocol.llm import ToolSpec
@@ -43,6 +43,7 @@ NEAREST = 5
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REF = "#/$defs/"
+Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
 
 
@@ -138,8 +139,7 @@ class FunctionSkill:
 
     async def _call(self, values: dict[str, object]) -> object:
         if self._thread:
-            work = partial(copy_context().run, self._function, **values)
-            return await asyncio.get_running_loop().run_in_executor(_threads(), work)
+            return await in_thread(partial(self._function, **values))
         found = self._function(**values)
         return await found if inspect.isawaitable(found) else found
 
@@ -220,7 +220,7 @@ class SkillRegistry:
         """
         found = self._skills.get(name)
         if found is None:
-            return SkillOutput(self._unknown(name), is_error=True)
+            return SkillOutput(self.unknown(name), is_error=True)
         return fitted(await self._bounded(found, arguments, context), self._output_bytes)
 
     async def _bounded(self, found: Skill, arguments: JsonObject, context: SkillContext) -> SkillOutput:
@@ -236,7 +236,8 @@ class SkillRegistry:
             _log.exception("skill %s failed in run %s, call %s", name, context.run_id, context.call_id)
             return SkillOutput(f"The skill {name} failed; the gateway's log says why.", is_error=True)
 
-    def _unknown(self, name: str) -> str:
+    def unknown(self, name: str) -> str:
+        """Return the words for a name that no skill has, with the nearest ones that there are."""
         from difflib import get_close_matches  # noqa: PLC0415  only a model that errs pays for the import
 
         near = get_close_matches(name[:64], list(self._skills), n=NEAREST, cutoff=0.0)
@@ -251,6 +252,11 @@ def fitted(output: SkillOutput, limit_bytes: int) -> SkillOutput:
     mark = f"\n[cut: {len(data)} bytes, the limit is {limit_bytes}]".encode()[-limit_bytes:]
     kept = data[: limit_bytes - len(mark)].decode("utf-8", "ignore")
     return SkillOutput(kept + mark.decode(), output.is_error, truncated=True)
+
+
+async def in_thread(work: Callable[[], Result]) -> Result:
+    """Return what `work` returns, done in one of the `SKILL_THREADS` threads. Cancelled, it goes on there unheard."""
+    return await asyncio.get_running_loop().run_in_executor(_threads(), copy_context().run, work)
 
 
 @lru_cache(maxsize=1)
