@@ -9,16 +9,20 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import hypercorn.asyncio
 from hypercorn.config import Config
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
+from argentor_asgi.asgi.types import App
 from argentor_asgi.errors import ConfigError
 from argentor_asgi.ops.drain import SIGNALS, Drain
+
+if TYPE_CHECKING:
+    from hypercorn.typing import ASGIFramework
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 5
@@ -38,7 +42,7 @@ class Gateway(Protocol):
     """What is served: an ASGI 3 callable, and the drain that its lifespan installs."""
 
     @property
-    def app(self) -> Callable[..., Awaitable[None]]:
+    def app(self) -> App:
         """The ASGI callable."""
         ...
 
@@ -128,7 +132,8 @@ class _Serving:
     async def _serve(self) -> int:
         """Run hypercorn; a lifespan that failed has its line, and no traceback."""
         try:
-            await hypercorn.asyncio.serve(self._gateway.app, self._config, shutdown_trigger=self._drained, mode="asgi")
+            app = cast("ASGIFramework", self._gateway.app)  # ours says mappings where hypercorn says TypedDicts
+            await hypercorn.asyncio.serve(app, self._config, shutdown_trigger=self._drained, mode="asgi")
         except (LifespanFailureError, LifespanTimeoutError) as error:
             _say(f"argentor {'did not stop cleanly' if self._accepting else 'cannot start'}: {error}")
             return CUT if self._accepting else CANNOT_START
