@@ -2,7 +2,10 @@
 
 Everything has an owner and a tenant. A store filters by both: what belongs to another reads as absent. A call returns
 when its effect is durable; a cancelled call may or may not have happened, never half. A store that cannot be read or
-written raises `StorageUnavailable`, never a library's error.
+written raises `StorageUnavailable`, never a library's error; one at its bound raises `Overloaded`.
+
+Text is kept as it is, but lone surrogates, which UTF-8 cannot carry, become U+FFFD. In an id, owner, tenant or key they
+are refused with `InvalidInput`; reading by such a one finds nothing. Times are kept to the microsecond.
 """
 
 from collections.abc import Sequence
@@ -99,7 +102,7 @@ class SessionStore(Protocol):
     """Conversations and their messages, append-only."""
 
     async def open_session(self, session: Session) -> Session:
-        """Store the session unless its id is known, and return the stored one.
+        """Store the session, without messages, unless its id is known, and return the stored one.
 
         Raises `SessionNotFound` when the id belongs to another owner or tenant.
         """
@@ -146,7 +149,8 @@ class RunStore(Protocol):
         """Open the session, claim the key, append the user's message and store the run: all or nothing.
 
         `message` None: the run is queued, and `start_run` appends it later. Returns None, or the earlier claim of the
-        same owner's key, and then nothing was stored. Raises `SessionNotFound` as `open_session` does.
+        same owner's key, and then nothing was stored; a claim outlives its session. Raises `SessionNotFound` as
+        `open_session` does, `ValueError` for a run id that is stored already.
         """
         ...
 
@@ -155,11 +159,17 @@ class RunStore(Protocol):
         ...
 
     async def start_run(self, run: Run, message: Message) -> None:
-        """Append a queued run's message and store the run's new status, together."""
+        """Append a queued run's message and store the run's new status, together; the message once only.
+
+        Raises `SessionNotFound` when deleted.
+        """
         ...
 
     async def append_events(self, run_id: str, events: Sequence[LoggedEvent]) -> None:
-        """Append events, numbered without a gap; a number already stored is kept as it is."""
+        """Append events, numbered without a gap; a number already stored is kept as it is. No-op when deleted.
+
+        A gap is not refused: what could not be stored stays missing, and the run can still end.
+        """
         ...
 
     async def save_run(self, run: Run, events: Sequence[LoggedEvent] = ()) -> None:
@@ -184,7 +194,8 @@ class RunStore(Protocol):
         """Mark every run that is still live as `interrupted`, at start after a crash; return how many there were.
 
         Each gets a terminal `error` event of code `interrupted`, numbered after its last stored one; the message of a
-        queued run is appended to its session, so that nothing acknowledged is lost.
+        queued run is appended to its session, so that nothing acknowledged is lost. A run whose stored events end with
+        a terminal one gets no second: it takes the status which that one tells.
         """
         ...
 
@@ -200,7 +211,10 @@ class NoteStore(Protocol):
     """What the agent was told to remember, by owner and tenant."""
 
     async def add_note(self, scope: Scope, note: Note) -> bool:
-        """Keep the note; False when the scope already has `NOTES_PER_SCOPE` and nothing was stored."""
+        """Keep the note; False when the scope already has `NOTES_PER_SCOPE` and nothing was stored.
+
+        A note of an id that the scope already has is kept as it was.
+        """
         ...
 
     async def notes(self, scope: Scope) -> Sequence[Note]:

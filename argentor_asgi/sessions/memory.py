@@ -1,0 +1,384 @@
+"""The store of a gateway that keeps nothing: everything in this process's memory, up to a bound.
+
+No call waits, so each is one step of the loop and no other comes between. What is stored is copied on the way in;
+what is returned is not to be changed.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from types import TracebackType
+from typing import Final, Self
+
+from argentor_asgi.errors import Overloaded, SessionNotFound, StaleSession
+from argentor_asgi.ops.clock import Clock
+from argentor_asgi.protocol import schema
+from argentor_asgi.protocol.events import LoggedEvent
+from argentor_asgi.protocol.messages import Message, Part
+from argentor_asgi.protocol.schema import JsonObject
+from argentor_asgi.sessions import rules
+from argentor_asgi.sessions.session import LIVE, NOTES_PER_SCOPE, Claim, Note, Page, Run, Scope, Session
+
+MAX_SESSIONS: Final = 10_000
+"""How many sessions the store holds."""
+MAX_BYTES: Final = 256 * 1024 * 1024
+"""About how much memory everything together takes; past it, new things are refused, and nothing is lost silently."""
+ROW_BYTES: Final = 1024
+"""What a row counts beside its text."""
+
+
+@dataclass(slots=True)
+class _Conversation:
+    """A session with all that goes when it goes, and about how many bytes that is."""
+
+    session: Session
+    messages: list[Message] = field(default_factory=list)
+    runs: set[str] = field(default_factory=set)
+    weight: int = 0
+
+
+@dataclass(slots=True)
+class _Log:
+    """A run with its events. `is_unsaid`: its user's message is not part of the session yet."""
+
+    run: Run
+    is_unsaid: bool
+    events: list[LoggedEvent] = field(default_factory=list)
+
+
+class MemoryStore:
+    """A `Store` in memory. Past `max_sessions` or `max_bytes` it raises `Overloaded`, but lets every run end."""
+
+    def __init__(self, *, clock: Clock, max_sessions: int = MAX_SESSIONS, max_bytes: int = MAX_BYTES) -> None:
+        """Begin empty."""
+        self._clock = clock
+        self._max_sessions = max_sessions
+        self._max_bytes = max_bytes
+        self._used_bytes = 0
+        self._sessions: dict[str, _Conversation] = {}
+        self._runs: dict[str, _Log] = {}
+        self._claims: dict[tuple[Scope, str], tuple[Claim, datetime]] = {}
+        self._notes: dict[Scope, list[Note]] = {}
+        self._session_keys: dict[Scope, list[rules.Key]] = {}
+        self._run_keys: dict[Scope, list[rules.Key]] = {}
+
+    async def __aenter__(self) -> Self:
+        """Nothing to open."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        """Nothing to close; what is stored stays until the store is dropped."""
+
+    async def check(self) -> None:
+        """Memory can always be written."""
+
+    # --- sessions ------------------------------------------------------------------------------------------------
+
+    async def open_session(self, session: Session) -> Session:
+        """Return the stored session, after storing this one when there is none."""
+        self._admit(session, ROW_BYTES)
+        return self._open(session).session
+
+    async def get_session(self, scope: Scope, session_id: str) -> Session | None:
+        """Return the session when it is the scope's."""
+        found = self._sessions.get(session_id)
+        return found.session if found is not None and scope == _scope(found.session) else None
+
+    async def list_sessions(self, scope: Scope, *, limit: int, cursor: str | None = None) -> Page[Session]:
+        """Return one page, newest first."""
+        keys = _behind(self._session_keys.get(scope, []), rules.from_cursor("s", cursor), limit + 1)
+        return rules.page([self._sessions[row_id].session for _, row_id in keys], limit, "s", rules.key_of)
+
+    async def delete_session(self, scope: Scope, session_id: str) -> bool:
+        """Delete the session and all that hangs on it."""
+        if await self.get_session(scope, session_id) is None:
+            return False
+        self._forget(session_id)
+        return True
+
+    async def append(self, session_id: str, messages: Sequence[Message], *, after: int | None = None) -> int:
+        """Append messages and return the new version."""
+        found = self._sessions.get(session_id)
+        if found is None:
+            raise SessionNotFound
+        if after is not None and after != found.session.version:
+            raise StaleSession
+        kept = [_kept(message, session_id) for message in messages]
+        self._require(sum(map(_weight, kept)))
+        self._say(found, kept)
+        return found.session.version
+
+    async def messages(self, session_id: str, *, after: int = 0, limit: int) -> Sequence[Message]:
+        """Return messages from the one behind the first `after`."""
+        found = self._sessions.get(session_id)
+        start = max(after, 0)
+        return [] if found is None else found.messages[start : start + max(limit, 0)]
+
+    async def recent(self, session_id: str, *, limit: int) -> Sequence[Message]:
+        """Return the last messages, oldest first."""
+        found = self._sessions.get(session_id)
+        return [] if found is None or limit < 1 else found.messages[-limit:]
+
+    async def count_sessions(self, scope: Scope) -> int:
+        """Count the scope's sessions."""
+        return len(self._session_keys.get(scope, ()))
+
+    # --- runs ----------------------------------------------------------------------------------------------------
+
+    async def begin_run(
+        self, run: Run, *, session: Session, message: Message | None, claim: Claim | None = None
+    ) -> Claim | None:
+        """Store the session, the claim, the message and the run, or return the earlier claim."""
+        scope = Scope(run.owner, run.tenant)
+        if claim is not None and (scope, claim.key) in self._claims:
+            return self._claims[scope, claim.key][0]
+        if run.id in self._runs:
+            raise ValueError(f"run {run.id} is already stored")
+        rules.refuse_surrogates(run.id, claim.key if claim else "")
+        kept = [] if message is None else [_kept(message, session.id)]
+        self._admit(session, ROW_BYTES * 3 + len(run.input) + sum(map(_weight, kept)))
+        found = self._open(session)
+        if claim is not None:
+            self._claims[scope, claim.key] = (claim, run.created_at)
+            self._used_bytes += ROW_BYTES
+        self._say(found, kept)
+        self._keep_run(found, run, is_unsaid=message is None)
+        return None
+
+    async def start_run(self, run: Run, message: Message) -> None:
+        """Store a queued run's message and its new fields."""
+        found = self._runs.get(run.id)
+        if found is None:
+            raise SessionNotFound
+        if found.is_unsaid:
+            await self.append(found.run.session_id, [message])
+            found.is_unsaid = False
+        self._change(found, run)
+
+    async def append_events(self, run_id: str, events: Sequence[LoggedEvent]) -> None:
+        """Append those events that are not stored yet."""
+        found = self._runs.get(run_id)
+        if found is not None:
+            self._require(sum(map(_event_weight, events)))
+            self._log(found, events)
+
+    async def save_run(self, run: Run, events: Sequence[LoggedEvent] = ()) -> None:
+        """Store the run's fields and events, also past the bound: a run must be able to end."""
+        found = self._runs.get(run.id)
+        if found is not None:
+            self._change(found, run)
+            self._log(found, events)
+
+    async def get_run(self, scope: Scope, run_id: str) -> Run | None:
+        """Return the run when it is the scope's."""
+        found = self._runs.get(run_id)
+        return found.run if found is not None and scope == _scope(found.run) else None
+
+    async def list_runs(
+        self, scope: Scope, *, session_id: str | None = None, limit: int, cursor: str | None = None
+    ) -> Page[Run]:
+        """Return one page, newest first, of the scope or of one session of it."""
+        keys = self._run_keys.get(scope, [])
+        if session_id is not None:
+            keys = [key for key in keys if self._runs[key[1]].run.session_id == session_id]
+        keys = _behind(keys, rules.from_cursor("r", cursor), limit + 1)
+        return rules.page([self._runs[row_id].run for _, row_id in keys], limit, "r", rules.key_of)
+
+    async def events(self, run_id: str, *, after: int = 0, limit: int) -> Sequence[LoggedEvent]:
+        """Return events with a number above `after`."""
+        found = self._runs.get(run_id)
+        if found is None:
+            return []
+        start = bisect_right(found.events, after, key=lambda event: event.seq)
+        return found.events[start : start + max(limit, 0)]
+
+    async def interrupt_live(self, now: datetime) -> int:
+        """End what is live."""
+        live = [log for log in self._runs.values() if log.run.status in LIVE]
+        for log in sorted(live, key=lambda log: rules.key_of(log.run)):
+            if log.is_unsaid:
+                self._say(self._sessions[log.run.session_id], [rules.unsaid(log.run, now)])
+                log.is_unsaid = False
+            ended, event = rules.settled(log.run, log.events[-1] if log.events else None, now)
+            self._change(log, ended)
+            self._log(log, [event] if event else [])
+        return len(live)
+
+    async def prune(self, before: datetime) -> int:
+        """Drop what is too old."""
+        now = self._clock.now()
+        gone = sum(self._drop_events(log) for log in self._runs.values() if _ended_before(log.run, before))
+        old = [key for key, (_, created_at) in self._claims.items() if created_at < before]
+        for key in old:
+            del self._claims[key]
+        self._used_bytes -= ROW_BYTES * len(old)
+        expired = [row_id for row_id, kept in self._sessions.items() if _is_over(kept.session, now)]
+        for session_id in expired:
+            self._forget(session_id)
+        return gone + len(old) + len(expired)
+
+    # --- notes ---------------------------------------------------------------------------------------------------
+
+    async def add_note(self, scope: Scope, note: Note) -> bool:
+        """Keep the note unless the scope is full."""
+        rules.refuse_surrogates(note.id)
+        kept = self._notes.get(scope, [])
+        if len(kept) >= NOTES_PER_SCOPE:
+            return False
+        if all(other.id != note.id for other in kept):
+            note = replace(note, content=schema.scrub(note.content), metadata=_copied(note.metadata))
+            self._require(ROW_BYTES + len(note.content))
+            self._used_bytes += ROW_BYTES + len(note.content)
+            insort(self._notes.setdefault(scope, []), note, key=lambda other: other.created_at)
+        return True
+
+    async def notes(self, scope: Scope) -> Sequence[Note]:
+        """Return the notes, oldest first."""
+        return list(self._notes.get(scope, ()))
+
+    async def delete_note(self, scope: Scope, note_id: str) -> bool:
+        """Forget the note."""
+        kept = self._notes.get(scope, [])
+        gone = [note for note in kept if note.id == note_id]
+        for note in gone:
+            kept.remove(note)
+            self._used_bytes -= ROW_BYTES + len(note.content)
+        if not kept:
+            self._notes.pop(scope, None)
+        return bool(gone)
+
+    # --- what they share -----------------------------------------------------------------------------------------
+
+    def _require(self, weight: int) -> None:
+        """Raise `Overloaded` unless there is room for `weight` more bytes."""
+        if self._used_bytes + weight > self._max_bytes:
+            raise Overloaded("The gateway's memory for sessions is full.")
+
+    def _admit(self, session: Session, weight: int) -> None:
+        """Raise unless the session is the caller's, or new with room for it, and there is room for `weight` bytes."""
+        found = self._sessions.get(session.id)
+        if found is None:
+            rules.refuse_surrogates(session.id, session.owner, session.tenant)
+            if len(self._sessions) >= self._max_sessions:
+                raise Overloaded("The gateway's memory holds no more sessions.")
+        elif _scope(found.session) != _scope(session):
+            raise SessionNotFound
+        self._require(weight)
+
+    def _add(self, found: _Conversation, weight: int) -> None:
+        found.weight += weight
+        self._used_bytes += weight
+
+    def _open(self, session: Session) -> _Conversation:
+        """Return the session's conversation, made when there is none; `_admit` has agreed."""
+        found = self._sessions.get(session.id)
+        if found is None:
+            title, metadata = schema.scrub(session.title), _copied(session.metadata)
+            found = _Conversation(replace(session, version=0, title=title, metadata=metadata))
+            self._sessions[session.id] = found
+            self._add(found, ROW_BYTES)
+            insort(self._session_keys.setdefault(_scope(session), []), rules.key_of(session))
+        return found
+
+    def _say(self, found: _Conversation, messages: Sequence[Message]) -> None:
+        if messages:
+            found.messages += messages
+            self._add(found, sum(map(_weight, messages)))
+            updated_at = max(found.session.updated_at, self._clock.now())
+            found.session = replace(found.session, version=len(found.messages), updated_at=updated_at)
+
+    def _keep_run(self, found: _Conversation, run: Run, *, is_unsaid: bool) -> None:
+        kept = replace(run, last_seq=0, input=schema.scrub(run.input), text=schema.scrub(run.text))
+        self._runs[run.id] = _Log(kept, is_unsaid)
+        self._add(found, ROW_BYTES + len(kept.input) + len(kept.text))
+        found.runs.add(run.id)
+        insort(self._run_keys.setdefault(_scope(run), []), rules.key_of(run))
+
+    def _change(self, log: _Log, run: Run) -> None:
+        """Take over those fields of the run that change."""
+        was = log.run
+        log.run = replace(
+            was,
+            status=run.status,
+            model=run.model,
+            updated_at=run.updated_at,
+            text=schema.scrub(run.text),
+            finish_reason=run.finish_reason,
+            error_code=run.error_code,
+            turns=run.turns,
+            usage=run.usage,
+        )
+        self._add(self._sessions[was.session_id], len(log.run.text) - len(was.text))
+
+    def _log(self, log: _Log, events: Sequence[LoggedEvent]) -> None:
+        """Append those of `events` that are not stored yet."""
+        last_seq = log.run.last_seq
+        for event in events:
+            if event.seq > last_seq:
+                last_seq = event.seq
+                log.events.append(event)
+                self._add(self._sessions[log.run.session_id], _event_weight(event))
+        log.run = replace(log.run, last_seq=last_seq)
+
+    def _drop_events(self, log: _Log) -> int:
+        gone = len(log.events)
+        self._add(self._sessions[log.run.session_id], -sum(map(_event_weight, log.events)))
+        log.events = []
+        return gone
+
+    def _forget(self, session_id: str) -> None:
+        """Drop the session with its runs, and its place in every list."""
+        found = self._sessions.pop(session_id)
+        self._used_bytes -= found.weight
+        _unlist(self._session_keys, _scope(found.session), rules.key_of(found.session))
+        for run_id in found.runs:
+            run = self._runs.pop(run_id).run
+            _unlist(self._run_keys, _scope(run), rules.key_of(run))
+
+
+def _scope(row: Session | Run) -> Scope:
+    return Scope(row.owner, row.tenant)
+
+
+def _behind(keys: Sequence[rules.Key], start: rules.Key, limit: int) -> list[rules.Key]:
+    """Return up to `limit` of the ascending `keys` below `start`, the highest first."""
+    end = bisect_left(keys, start)
+    return list(reversed(keys[max(end - max(limit, 0), 0) : end]))
+
+
+def _unlist(lists: dict[Scope, list[rules.Key]], scope: Scope, key: rules.Key) -> None:
+    keys = lists[scope]
+    del keys[bisect_left(keys, key)]
+    if not keys:
+        del lists[scope]
+
+
+def _kept(message: Message, session_id: str) -> Message:
+    """Return the message as it is stored: its text fit for UTF-8, its JSON its own."""
+    parts = schema.restore(schema.encode(message.parts), tuple[Part, ...]) if message.parts else ()
+    content, metadata = schema.scrub(message.content), _copied(message.metadata)
+    return replace(message, session_id=session_id, content=content, parts=parts, metadata=metadata)
+
+
+def _copied(metadata: JsonObject) -> JsonObject:
+    return schema.restore(schema.encode(metadata), JsonObject) if metadata else {}
+
+
+def _weight(message: Message) -> int:
+    """Return about how many bytes the message takes; what it says in parts is mostly its content again."""
+    return ROW_BYTES + len(message.content) + (len(schema.encode(message.parts)) if message.parts else 0)
+
+
+def _event_weight(event: LoggedEvent) -> int:
+    return ROW_BYTES // 4 + len(event.data)
+
+
+def _ended_before(run: Run, before: datetime) -> bool:
+    return run.status not in LIVE and run.updated_at < before
+
+
+def _is_over(session: Session, now: datetime) -> bool:
+    return session.expires_at is not None and session.expires_at <= now

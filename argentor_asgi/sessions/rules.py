@@ -1,0 +1,112 @@
+"""What every store decides the same way: page cursors, what text is kept, and what a crash leaves behind."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
+from uuid import uuid4
+
+from argentor_asgi.errors import Detail, InvalidInput, RunInterrupted
+from argentor_asgi.protocol import schema
+from argentor_asgi.protocol.events import Error, LoggedEvent
+from argentor_asgi.protocol.messages import Message
+from argentor_asgi.sessions.session import Page, Run, RunStatus, Session
+
+CURSOR_CHARS: Final = 1024
+"""The longest cursor that is read."""
+STATUS_OF: Final[dict[str, RunStatus]] = {"done": "done", "error": "failed", "cancelled": "cancelled"}
+"""The status of a run whose last event is of this type."""
+Key = tuple[int, str]
+"""Where a row stands in a list: its creation in microseconds, and its id between those of one microsecond."""
+NEWEST: Final[Key] = (2**63 - 1, "")
+"""Before every row of a list that is newest first."""
+Row = TypeVar("Row")
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def micros(when: datetime) -> int:
+    """Return the microseconds from 1970 to an aware time; raises `TypeError` for a naive one."""
+    return (when - _EPOCH) // _MICROSECOND
+
+
+def moment(value: int) -> datetime:
+    """Return the time in UTC that `micros` gave."""
+    return _EPOCH + timedelta(microseconds=value)
+
+
+def key_of(row: Session | Run) -> Key:
+    """Return where the session or run stands in its list."""
+    return micros(row.created_at), row.id
+
+
+def page(rows: Sequence[Row], limit: int, kind: str, key: Callable[[Row], Key]) -> Page[Row]:
+    """Return the first `limit` of `rows`, which hold one row more than the page when there is a next one."""
+    if len(rows) <= limit or limit < 1:
+        return Page(rows[: max(limit, 0)], None)
+    kept = rows[:limit]
+    return Page(kept, _to_cursor(kind, key(kept[-1])))
+
+
+def _to_cursor(kind: str, key: Key) -> str:
+    return urlsafe_b64encode(f"{kind}.{key[0]}.{key[1]}".encode()).decode().rstrip("=")
+
+
+def from_cursor(kind: str, cursor: str | None) -> Key:
+    """Return the key behind which the page begins; raises `InvalidInput` unless it is a cursor of this `kind`."""
+    if cursor is None:
+        return NEWEST
+    key = _parse_cursor(kind, cursor)
+    if key is None:
+        detail = Detail("/cursor", "Not a cursor of this list.")
+        raise InvalidInput("The cursor is not one of this list.", details=[detail])
+    return key
+
+
+def _parse_cursor(kind: str, cursor: str) -> Key | None:
+    """Return the key in `cursor`, None unless it is exactly what `_to_cursor` makes of that key."""
+    if len(cursor) > CURSOR_CHARS:
+        return None
+    try:
+        _, at, row_id = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split(".", 2)
+        key = (int(at), row_id)
+    except ValueError:
+        return None
+    return key if _to_cursor(kind, key) == cursor and -(2**63) <= key[0] < 2**63 else None
+
+
+def refuse_surrogates(*names: str) -> None:
+    """Raise `InvalidInput` for an id, owner, tenant or key that UTF-8 cannot carry: replacing could make two equal."""
+    try:
+        for name in names:
+            name.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("An id holds text that is not valid Unicode.") from None
+
+
+def settled(run: Run, newest: LoggedEvent | None, now: datetime) -> tuple[Run, LoggedEvent | None]:
+    """Return a run that a crash left live as it is from now on, and its terminal event, None when it has one.
+
+    `newest`: its last stored event. A run whose terminal event was stored takes the status which that event tells.
+    """
+    if newest is not None and newest.is_terminal:
+        return replace(run, status=STATUS_OF[newest.type], updated_at=now), None
+    words = RunInterrupted
+    event = Error(message=words.message, code=words.code, retryable=words.retryable, run_id=run.id)
+    logged = LoggedEvent(run.last_seq + 1, event.type, schema.encode(event))
+    ended = replace(run, status="interrupted", error_code=words.code, updated_at=now, last_seq=logged.seq)
+    return ended, logged
+
+
+def unsaid(run: Run, now: datetime) -> Message:
+    """Return the user message of a run that a crash ended before its turn came."""
+    return Message(
+        id=str(uuid4()),
+        role="user",
+        content=run.input,
+        session_id=run.session_id,
+        timestamp=now,
+        metadata={"interrupted": True},
+    )
