@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import MISSING, fields
 from typing import get_args
 
+from argentor_asgi.errors import GatewayError
 from argentor_asgi.protocol.events import TERMINAL, LoggedEvent, RunEvent
 from argentor_asgi.protocol.schema import JsonObject, decode_value, restore
 
@@ -152,7 +153,10 @@ def check(events: Iterable[LoggedEvent | JsonObject], *, after: int = 0) -> None
 def _members(event: LoggedEvent | JsonObject) -> JsonObject:
     if not isinstance(event, LoggedEvent):
         return event
-    members = restore(event.data, dict)
+    try:
+        members = restore(event.data, dict)
+    except GatewayError as error:
+        raise GrammarError(f"event {event.seq}: {error.message}") from None
     if members.get("type") != event.type:
         raise GrammarError(f"event {event.seq}: logged as {event.type}, but its JSON is a {members.get('type')}")
     return {**members, "seq": event.seq}
@@ -160,4 +164,7 @@ def _members(event: LoggedEvent | JsonObject) -> JsonObject:
 
 def _joins_to(pieces: str, arguments: JsonObject | None) -> bool:
     """Say whether the pieces are the arguments; given-up arguments are None, whatever came before."""
-    return arguments is None or decode_value(pieces.strip().encode() or b"{}") == arguments
+    try:
+        return arguments is None or decode_value(pieces.strip().encode() or b"{}") == arguments
+    except GatewayError:
+        return False
