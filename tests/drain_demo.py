@@ -47,6 +47,8 @@ async def app(scope, receive, send):
 
 async def lifespan(receive, send):
     await receive()
+    if refusal := os.environ.get("DEMO_REFUSE"):
+        return await send({"type": "lifespan.startup.failed", "message": refusal})
     try:
         async with drain.install():
             await send({"type": "lifespan.startup.complete"})

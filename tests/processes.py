@@ -89,7 +89,7 @@ class server:  # noqa: N801  used as a function is: `with server(...) as running
         """Return the exit code; raises `subprocess.TimeoutExpired` when it still runs after that time."""
         return self.process.wait(seconds)
 
-    def workers_pids(self) -> list[int]:
+    def worker_pids(self) -> list[int]:
         """Return the ids of its child processes that run the app."""
         children = psutil.Process(self.pid).children(recursive=True)
         return [child.pid for child in children if "resource_tracker" not in " ".join(child.cmdline())]

@@ -73,15 +73,24 @@ def listen(bind: Sequence[str]) -> list[socket.socket]:
     """Bind every address, before the gateway opens anything; raises `ConfigError` with the address and the reason."""
     sockets: list[socket.socket] = []
     for address in bind:
-        config = Config()
-        config.bind = [address]
-        try:
-            sockets += config.create_sockets().insecure_sockets
-        except (OSError, OverflowError, ValueError) as error:
-            for bound in sockets:
-                bound.close()
-            raise ConfigError(f"cannot listen on {address}: {error}") from error
+        bound = _bind(address)
+        if isinstance(bound, str):
+            for unused in sockets:
+                unused.close()
+            raise ConfigError(f"cannot listen on {address}: {bound}")
+        sockets += bound
     return sockets
+
+
+def _bind(address: str) -> list[socket.socket] | str:
+    """Have hypercorn read and bind one address; return its sockets, or why it cannot."""
+    config = Config()
+    config.bind = [address]
+    try:
+        bound: list[socket.socket] = config.create_sockets().insecure_sockets
+    except (OSError, OverflowError, ValueError) as error:
+        return str(error)
+    return bound
 
 
 def settings(sockets: Sequence[socket.socket]) -> Config:
