@@ -110,7 +110,7 @@ class Drain:
         Leaving it drains, if nothing did before, and waits until that is finished: at most `drain_s` and `CANCEL_S`.
         Then the signal handlers are as they were. Raises `ConfigError` where there is no asyncio loop (trio).
         """
-        loop = _running_loop()
+        loop = running_loop()
         stop = server_stop()
         watcher = loop.create_task(self._watch(stop), name="drain-watch") if stop else None
         try:
@@ -208,7 +208,11 @@ def server_stop() -> Flag | None:
     return found if hasattr(found, "is_set") else None
 
 
-def _running_loop() -> asyncio.AbstractEventLoop:
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop; raises `ConfigError` with the way out where there is none, as under trio.
+
+    To be asked first in a lifespan: whatever else needs asyncio fails in words that help nobody.
+    """
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from argentor_asgi.errors import ConfigError, Draining
 from argentor_asgi.ops.clock import SystemClock
-from argentor_asgi.ops.drain import Drain, server_stop
+from argentor_asgi.ops.drain import Drain, running_loop, server_stop
 
 
 def made(drain_s=5.0):
@@ -262,8 +262,9 @@ def test_off_the_main_thread_it_takes_no_signal():
 
 def test_without_an_asyncio_loop_the_start_is_refused_with_the_way_out():
     """As under trio: a coroutine that is driven by something else than asyncio."""
-    with pytest.raises(ConfigError, match="without '-k trio'"):
-        made().install().__aenter__().send(None)
+    for ask in (running_loop, lambda: made().install().__aenter__().send(None)):
+        with pytest.raises(ConfigError, match="without '-k trio'"):
+            ask()
 
 
 def test_only_a_hypercorn_worker_has_a_master_to_watch():
