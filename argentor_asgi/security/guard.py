@@ -6,10 +6,10 @@ neither open a socket nor, where no key is asked for, change anything.
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from functools import lru_cache
-from typing import TypeAlias
 
+from argentor_asgi.asgi.app import Guard, SocketGuard
 from argentor_asgi.asgi.bind import Endpoint, SocketEndpoint
 from argentor_asgi.asgi.request import Incoming, Request
 from argentor_asgi.asgi.response import EventStream, Response
@@ -38,9 +38,6 @@ _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 _HIGHEST_PORT = 65_535
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::([0-9]{1,5}))?")
 
-HttpGuard: TypeAlias = Callable[[Route, Endpoint], Endpoint]
-SocketGuard: TypeAlias = Callable[[Socket, SocketEndpoint], SocketEndpoint]
-
 
 class Authenticator:
     """Says who an incoming request or socket is from."""
@@ -51,6 +48,7 @@ class Authenticator:
         Raises `ValueError` for what `config.check` refuses.
         """
         self._keys = Keys(auth.api_keys)
+        self._has_keys = len(self._keys) > 0
         self._allow_anonymous = auth.allow_anonymous
         self._allow_query_key = auth.allow_query_key
         own = () if public_url is None else ("/".join(public_url.split("/", 3)[:3]),)
@@ -58,9 +56,7 @@ class Authenticator:
 
     def identify(self, incoming: Incoming) -> Principal:
         """Return who asks. Raises `Unauthenticated` (401) and `Forbidden` (403)."""
-        principal = self._with_key(incoming) if self._keys else None
-        if principal is None:
-            principal = self._without_key(incoming)
+        principal = (self._with_key(incoming) if self._has_keys else None) or self._without_key(incoming)
         if b"origin" in incoming.fields and _must_be_own(incoming.scope, principal):
             self._refuse_foreign(incoming)
         return principal
@@ -80,9 +76,10 @@ class Authenticator:
     def _without_key(self, incoming: Incoming) -> Principal:
         if self._allow_anonymous:
             return ANONYMOUS
-        if self._keys:
+        if self._has_keys:
             raise Unauthenticated(headers=CHALLENGE)
-        if is_local_socket(incoming.scope) and is_local_name(_short(incoming, b"host")):
+        host = incoming.fields.get(b"host", b"")
+        if is_local_name(host[: HEADER_BYTES + 1]) and is_local_socket(incoming.scope):
             return ANONYMOUS
         raise Forbidden(NOT_LOCAL)
 
@@ -96,7 +93,7 @@ class Authenticator:
             )
 
 
-def http_guard(authenticator: Authenticator) -> HttpGuard:
+def http_guard(authenticator: Authenticator) -> Guard:
     """Let only callers with the scope that a route needs reach it; its request then has their `principal`."""
 
     def guard(row: Route, endpoint: Endpoint) -> Endpoint:
@@ -164,8 +161,7 @@ def is_local_socket(scope: Scope) -> bool:
     if not server:
         # hypercorn names neither side of a Unix socket, and always both of a TCP connection.
         return not scope.get("client")
-    host, port = server
-    return port is None or is_loopback(host)
+    return server[1] is None or is_loopback(server[0])
 
 
 @lru_cache(maxsize=DECISIONS)
