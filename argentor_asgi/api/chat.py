@@ -162,6 +162,7 @@ async def stream_chat(
         ask = Ask(body.input, _text(body.session_id), _key(idempotency_key), on_busy)
         run_id, after = (await services.dispatch.start(principal, ask)).id, 0
     reader = await services.runs.reader(scope_of(principal), run_id, after=after)
+    await reader.prime()
     on_disconnect = body.on_disconnect or services.config.agent.on_disconnect
     return event_stream(services, principal, reader, cancel_on_close=on_disconnect == "cancel")
 
@@ -184,8 +185,8 @@ async def chat(
 @route("GET", "/api/v1/agent/status", needs="chat:read", errors=(StorageUnavailable,), tags=("chat",))
 async def agent_status(services: Services) -> AgentStatus:
     """Say whether the agent takes messages: it is ready when the readiness probes are."""
-    ready = (await services.health.ready()).status == "ready"
-    return AgentStatus(ready, len(services.skills), services.backend.name, services.backend.model, len(services.runs))
+    status, _ = await services.health.ready()
+    return AgentStatus(status == 200, len(services.skills), services.backend.name, services.backend.model, len(services.runs))
 
 
 def event_stream(

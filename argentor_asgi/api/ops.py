@@ -9,7 +9,7 @@ from argentor_asgi.asgi.route import Header, route
 from argentor_asgi.errors import StorageUnavailable
 from argentor_asgi.gateway.dispatch import scope_of
 from argentor_asgi.gateway.services import Services
-from argentor_asgi.ops.health import HealthReport, ReadyReport
+from argentor_asgi.ops.health import Liveness, Readiness
 from argentor_asgi.security.identity import Principal
 
 Accept = Annotated[str | None, Header("accept")]
@@ -35,36 +35,36 @@ class GatewayNumbers:
 
 
 @route("GET", "/health", needs=None, also=(503,), tags=("ops",))
-async def health(services: Services) -> Reply[HealthReport]:
+async def health(services: Services) -> Reply[Liveness]:
     """Say that the gateway serves: 503 while it is shutting down."""
-    report = services.health.health()
-    return Reply(report, status=200 if report.status == "ok" else 503)
+    status, report = services.health.health()
+    return Reply(report, status)
 
 
 @route("GET", "/health/live", needs=None, tags=("ops",))
-async def live(services: Services) -> HealthReport:
+async def live(services: Services) -> Liveness:
     """Say that the process is alive; depends on nothing."""
-    return services.health.live()
+    return services.health.live()[1]
 
 
 @route("GET", "/health/ready", needs=None, also=(503,), tags=("ops",))
-async def ready(services: Services) -> Reply[ReadyReport]:
+async def ready(services: Services) -> Reply[Readiness]:
     """Say whether the gateway should get traffic: 503 when a probe fails or while it is shutting down."""
-    report = await services.health.ready()
-    return Reply(report, status=200 if report.status == "ready" else 503)
+    status, report = await services.health.ready()
+    return Reply(report, status)
 
 
 @route("GET", "/metrics", needs="ops:read", produces="text/plain", tags=("ops",))
 async def metrics(services: Services, accept: Accept = None) -> Response:
     """Return the metrics as Prometheus text, or as OpenMetrics when `Accept` asks for it."""
     body, content_type = await services.metrics.render(accept)
-    return Response(body=body, content_type=content_type.encode())
+    return Response(200, body, content_type)
 
 
 @route("GET", "/openapi.json", needs="ops:read", produces="application/json", tags=("ops",))
 async def openapi(services: Services) -> Response:
     """Return this API's description: OpenAPI 3.1, made from the routes themselves."""
-    return Response(body=services.openapi, content_type=b"application/json")
+    return Response(200, services.openapi)
 
 
 @route("GET", "/api/v1/connections", needs="connections:read", tags=("ops",))

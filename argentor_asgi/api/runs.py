@@ -19,6 +19,7 @@ from argentor_asgi.protocol.schema import Meta
 from argentor_asgi.security.identity import Principal
 from argentor_asgi.sessions.session import Run, RunStatus
 
+OfSession = Annotated[str | None, Meta(max_length=64, description="Only runs of this session.")]
 After = Annotated[int, Meta(ge=0, le=2**53, description="Begin behind the event of this number.")]
 
 
@@ -52,14 +53,13 @@ class Cancelling:
 async def list_runs(
     services: Services,
     principal: Principal,
-    session_id: UUID | None = None,
+    session_id: OfSession = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Reply[list[RunView]]:
     """List your runs, newest first."""
-    session = str(session_id) if session_id else None
-    page = await services.store.list_runs(scope_of(principal), session_id=session, limit=limit, cursor=cursor)
-    query = {"session_id": session, "limit": str(limit)}
+    page = await services.store.list_runs(scope_of(principal), session_id=session_id, limit=limit, cursor=cursor)
+    query = {"session_id": session_id, "limit": str(limit)}
     return Reply([view(run) for run in page.rows], headers=next_page("/api/v1/runs", page.cursor, query))
 
 
@@ -89,8 +89,8 @@ async def stream_run(
         after = place[1]
     reader = await services.runs.reader(scope_of(principal), str(run_id), after=after)
     if reader.is_past_the_end:
-        return Response(status=204)
-    await reader.check()
+        return Response(204)
+    await reader.prime()
     return event_stream(services, principal, reader)
 
 

@@ -14,8 +14,8 @@ from argentor_asgi.security.identity import Principal
 class Closable(Protocol):
     """The side of a connection that the gateway can end."""
 
-    async def goodbye(self, code: int, reason: str) -> None:
-        """Send what is still owed, then close with a code of RFC 6455 section 7.4."""
+    async def goodbye(self, code: int, reason: str, *, within_s: float) -> None:
+        """Send what is still owed, within the time, then close with a code of RFC 6455 section 7.4."""
         ...
 
 
@@ -72,7 +72,7 @@ class Connections:
         """Return how many connections the principal has."""
         return self._of[principal]
 
-    async def drain(self) -> None:
-        """Say goodbye to every connection, all at once; the caller sets the deadline."""
-        goodbyes = [found.socket.goodbye(1012, "the gateway is restarting") for found in self._open.values()]
-        await asyncio.gather(*goodbyes, return_exceptions=True)
+    async def drain(self, within_s: float) -> None:
+        """Say goodbye to every connection, all at once, and wait until they are gone: at most `within_s`."""
+        sockets = [found.socket for found in self._open.values()]
+        await asyncio.gather(*(socket.goodbye(1012, "the gateway restarts", within_s=within_s) for socket in sockets))

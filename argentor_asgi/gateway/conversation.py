@@ -27,8 +27,8 @@ FOLLOWED_RUNS: Final = 32
 """How many messages and resumes one socket may have open at a time."""
 FRAME_OVERHEAD_BYTES: Final = 16 * 1024
 """What a frame may be longer than the message in it: its other members, and escapes."""
-FLUSH_S: Final = 2.0
-"""How long the last frames may take when the gateway says goodbye."""
+CLOSE_S: Final = 0.3
+"""What a goodbye keeps of its time for the close itself."""
 
 log = logging.getLogger("argentor.ws")
 
@@ -50,6 +50,7 @@ class Conversation:
         self._followers: set[asyncio.Task[None]] = set()
         self._cancel_on_close: set[str] = set()
         self._ending = asyncio.Event()
+        self._gone = asyncio.Event()
         self._close = (1000, "")
 
     async def converse(self) -> None:
@@ -62,19 +63,20 @@ class Conversation:
         finally:
             await _end([*tasks, *self._followers])
             await self._cancel_abandoned()
-        if not self._socket.is_gone:
             await self._socket.close(*self._close)
+            self._gone.set()
 
-    async def goodbye(self, code: int, reason: str) -> None:
-        """Let the followers finish and the outbox empty, within `FLUSH_S`, then close with `code`."""
+    async def goodbye(self, code: int, reason: str, *, within_s: float) -> None:
+        """Let the followers finish and the outbox empty, within the time, then close and wait until that is done."""
         try:
-            async with asyncio.timeout(FLUSH_S):
+            async with asyncio.timeout(max(0.0, within_s - CLOSE_S)):
                 if self._followers:
                     await asyncio.wait(set(self._followers))
                 await self._outbox.join()
         except TimeoutError:
             log.info("connection %s is cut: it does not read", self.id)
         self._finish(code, reason)
+        await self._gone.wait()
 
     def _finish(self, code: int, reason: str) -> None:
         if not self._ending.is_set():

@@ -105,6 +105,7 @@ class Reader:
         self._log = run_log
         self._store = store
         self._after = after
+        self._primed: Sequence[LoggedEvent] = ()
 
     @property
     def is_past_the_end(self) -> bool:
@@ -116,11 +117,17 @@ class Reader:
 
         Raises `ReplayExpired` when events in between are kept nowhere any more.
         """
-        while batch := await self._next():
+        while batch := self._primed or await self._next():
+            self._primed = ()
             self._after = batch[-1].seq
             yield batch
             if batch[-1].is_terminal:
                 return
+
+    async def prime(self) -> None:
+        """Fetch the first events now if only the store has them; raises `ReplayExpired` before anything was sent."""
+        if self._log is None or self._log.after(self._after) is None:
+            self._primed = await self._next()
 
     async def _next(self) -> Sequence[LoggedEvent]:
         run_log = self._log
