@@ -94,7 +94,7 @@ def _set(data: JsonValue, path: str, value: JsonValue) -> JsonValue:
         below = data[at] if at < len(data) else {}
         return [*data[:at], _set(below, rest, value), *data[at + 1 :]]
     if not isinstance(data, dict):
-        raise SkillRefused(f"There is nothing to set {head!r} in: it is a {kind_of(data)}.")
+        raise SkillRefused(f"There is nothing to set {head!r} in: it is of type {kind_of(data)}.")
     return {**data, head: _set(data.get(head, {}), rest, value)}
 
 
@@ -122,7 +122,7 @@ def _values(data: JsonValue, path: str = "") -> JsonValue:
 def _length(data: JsonValue, path: str = "") -> JsonValue:
     found = _get(data, path)
     if not isinstance(found, str | list | dict):
-        raise SkillRefused(f"A {kind_of(found)} has no length.")
+        raise SkillRefused(f"What is of type {kind_of(found)} has no length.")
     return len(found)
 
 
@@ -147,8 +147,13 @@ def _merge(data: JsonValue, other: JsonValue) -> JsonValue:
 
 def _diff(data: JsonValue, other: JsonValue) -> JsonValue:
     """Return what to add, remove and change, by path, to make `other` of `data`."""
+    room = DATA_BYTES
     found: JsonObject = {"added": {}, "removed": {}, "changed": {}}
-    _compare(data, other, "", found)
+    for kind, steps, item in _differences(data, other, ()):
+        room -= sum(map(len, steps))
+        if room < 0:
+            raise SkillRefused(f"The result is too long: at most {DATA_BYTES} bytes are made.")
+        found[kind][".".join(steps)] = item
     return found
 
 
@@ -214,7 +219,7 @@ def _child(data: JsonValue, step: str) -> JsonValue:
         return data[_index(data, step)]
     if isinstance(data, dict) and step in data:
         return data[step]
-    known = f"it has: {', '.join(list(data)[:20])}" if isinstance(data, dict) else f"it is a {kind_of(data)}"
+    known = f"it has: {', '.join(list(data)[:20])}" if isinstance(data, dict) else f"it is of type {kind_of(data)}"
     raise SkillRefused(f"There is no {step!r} there; {known[:500]}.")
 
 
@@ -246,19 +251,21 @@ def _leaves(data: JsonValue, prefix: str) -> Iterator[tuple[str, JsonValue]]:
         yield from _leaves(item, f"{prefix}.{name}" if prefix else str(name))
 
 
-def _compare(data: JsonValue, other: JsonValue, path: str, found: JsonObject) -> None:
+def _differences(
+    data: JsonValue, other: JsonValue, steps: tuple[str, ...]
+) -> Iterator[tuple[str, tuple[str, ...], JsonValue]]:
+    """Yield (added, removed or changed; path; value). Paths are joined by the reader: those of equal values never."""
     if not isinstance(data, dict) or not isinstance(other, dict):
         if not same(data, other):
-            found["changed"][path] = {"from": data, "to": other}
+            yield "changed", steps, {"from": data, "to": other}
         return
-    for name in [*data, *(name for name in other if name not in data)]:
-        below = f"{path}.{name}" if path else name
-        if name not in other:
-            found["removed"][below] = data[name]
-        elif name not in data:
-            found["added"][below] = other[name]
+    for name, item in data.items():
+        if name in other:
+            yield from _differences(item, other[name], (*steps, name))
         else:
-            _compare(data[name], other[name], below, found)
+            yield "removed", (*steps, name), item
+    for name in (name for name in other if name not in data):
+        yield "added", (*steps, name), other[name]
 
 
 def _each(data: JsonValue, operation: str, names: frozenset[str], *, keep: bool) -> JsonValue:
@@ -270,13 +277,13 @@ def _each(data: JsonValue, operation: str, names: frozenset[str], *, keep: bool)
 
 def _object(data: JsonValue, operation: str) -> JsonObject:
     if not isinstance(data, dict):
-        raise SkillRefused(f"{operation} needs an object there, not a {kind_of(data)}.")
+        raise SkillRefused(f"{operation} needs an object there; this is of type {kind_of(data)}.")
     return data
 
 
 def _array(data: JsonValue, operation: str) -> list[JsonValue]:
     if not isinstance(data, list):
-        raise SkillRefused(f"{operation} needs an array there, not a {kind_of(data)}.")
+        raise SkillRefused(f"{operation} needs an array there; this is of type {kind_of(data)}.")
     return data
 
 
