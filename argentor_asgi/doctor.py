@@ -1,0 +1,195 @@
+"""`argentor doctor`: what of this machine and this configuration would trouble a gateway, and what to do about it.
+
+Each check looks at one thing, changes nothing, and returns what it found.
+"""
+
+import errno
+import os
+import platform
+import resource
+import shutil
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, Literal
+
+from argentor_asgi.config import Config, load
+from argentor_asgi.errors import ConfigError
+from argentor_asgi.security.guard import is_local_name
+
+Level = Literal["ok", "warn", "fail"]
+
+DISK_NEEDED_BYTES: Final = 100 * 1024 * 1024
+DISK_WANTED_BYTES: Final = 1024 * 1024 * 1024
+KEY_CHARACTERS: Final = 16
+"""A key shorter than this can be guessed."""
+SPARE_FILES: Final = 64
+"""Descriptors that the gateway itself needs, besides one for each connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found: how bad it is, of what, and what to do."""
+
+    level: Level
+    subject: str
+    words: str
+
+
+def examine(environ: Mapping[str, str], directory: Path, bind: Sequence[str]) -> Iterator[Finding]:
+    """Yield what is found, the most general first; what depends on a configuration that does not load is left out."""
+    yield from (python(), sqlite(), loop(), zones())
+    try:
+        config = load(environ, directory)
+    except ConfigError as error:
+        yield Finding("fail", "config", str(error))
+        return
+    yield Finding("ok", "config", _sources(config))
+    yield store(config.storage.path)
+    yield disk(config.storage.path or directory)
+    yield files(config.limits.connections)
+    yield callers(config, bind)
+    yield from keys(config)
+    yield from (port(address) for address in bind)
+
+
+def python() -> Finding:
+    """Look at the interpreter."""
+    return Finding("ok", "python", f"{platform.python_version()} at {sys.executable}")
+
+
+def sqlite() -> Finding:
+    """Look at the SQLite library."""
+    from argentor_asgi.sessions.probe import SQLITE_VERSION, has_reset_bug  # noqa: PLC0415  drags in sqlite3
+
+    if has_reset_bug(tuple(int(part) for part in SQLITE_VERSION.split("."))):
+        note = "has the WAL-reset bug, fixed in 3.51.3: while the gateway runs, let no other program write its database"
+        return Finding("ok", "sqlite", f"{SQLITE_VERSION} {note}")
+    return Finding("ok", "sqlite", SQLITE_VERSION)
+
+
+def loop() -> Finding:
+    """Look for uvloop."""
+    if find_spec("uvloop"):
+        return Finding("ok", "uvloop", "installed; `argentor serve` uses it")
+    return Finding("warn", "uvloop", "not installed; pip install 'argentor-asgi[speed]' makes the server faster")
+
+
+def zones() -> Finding:
+    """Look for the time zone database."""
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415  costs milliseconds, and only here
+
+    try:
+        ZoneInfo("Europe/Madrid")
+    except ZoneInfoNotFoundError:
+        return Finding("warn", "tzdata", "no time zone database; pip install tzdata, or the system's tzdata package")
+    return Finding("ok", "tzdata", "time zones are known")
+
+
+def _sources(config: Config) -> str:
+    found = sorted(set(config.sources.values()))
+    return f"read from {', '.join(found)}" if found else "nothing is configured; the defaults apply"
+
+
+def store(path: Path | None) -> Finding:
+    """Try whether the store can be opened and written."""
+    if path is None:
+        return Finding("warn", "store", "memory:// forgets everything when the gateway stops")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        return Finding("fail", "store", f"{folder} does not exist; create it, or change storage.url")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return Finding("fail", "store", f"{folder} cannot be written; change its owner, or change storage.url")
+    if not path.exists():
+        return Finding("ok", "store", f"{path} does not exist yet; the gateway will create it")
+    return _existing(path)
+
+
+def _existing(path: Path) -> Finding:
+    from argentor_asgi.sessions.probe import try_write, writer_of  # noqa: PLC0415  drags in sqlite3
+
+    try:
+        if holder := writer_of(path):
+            return Finding("ok", "store", f"{path} is in use by a running gateway, process {holder}; not tried out")
+        try_write(path)
+    except Exception as error:  # noqa: BLE001  whatever the library raises is the finding
+        return Finding("fail", "store", f"{path} cannot be written: {error}")
+    return Finding("ok", "store", f"{path} can be written")
+
+
+def disk(path: Path) -> Finding:
+    """Look at the free space where the store is."""
+    folder = next(each for each in (path.absolute(), *path.absolute().parents) if each.is_dir())
+    free = shutil.disk_usage(folder).free
+    level: Level = "fail" if free < DISK_NEEDED_BYTES else "warn" if free < DISK_WANTED_BYTES else "ok"
+    advice = "" if level == "ok" else "; free some space before the store fills the disk"
+    return Finding(level, "disk", f"{free // 1024**2} MiB are free at {folder}{advice}")
+
+
+def files(connections: int) -> Finding:
+    """Look at how many files the process may have open."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE_FILES
+    if allowed in (resource.RLIM_INFINITY, -1) or allowed >= wanted:
+        return Finding("ok", "files", f"{allowed} may be open at a time")
+    advice = f"raise it (ulimit -n {wanted}, LimitNOFILE={wanted}), or lower limits.connections"
+    return Finding("warn", "files", f"{allowed} may be open, limits.connections is {connections}: {advice}")
+
+
+def callers(config: Config, bind: Sequence[str]) -> Finding:
+    """Look at who will be served."""
+    far = [address for address in bind if not is_near(address)]
+    if config.auth.allow_anonymous:
+        words = "everybody who reaches the gateway is served without a key"
+        return Finding("warn" if far else "ok", "callers", words)
+    if config.auth.api_keys:
+        return Finding("ok", "callers", "only those with a key are served")
+    if far:
+        advice = "set auth.api_keys (argentor new-key), or auth.allow_anonymous=true"
+        return Finding("warn", "callers", f"no key is configured, so callers at {', '.join(far)} get 403; {advice}")
+    return Finding("ok", "callers", "no key is configured; only this machine is served")
+
+
+def keys(config: Config) -> Iterator[Finding]:
+    """Look for keys that can be guessed."""
+    for at, key in enumerate(config.auth.api_keys, 1):
+        plain = key.reveal().rpartition(":")[2]
+        if len(plain) < KEY_CHARACTERS:
+            yield Finding("warn", "keys", f"key {at} of auth.api_keys is short; argentor new-key makes a good one")
+
+
+def is_near(address: str) -> bool:
+    """Say whether an address to listen on is reached from this machine only."""
+    return address.startswith("unix:") or is_local_name(address.encode("utf-8", "replace"))
+
+
+def port(address: str) -> Finding:
+    """Try whether a TCP address can be listened on; the folder of a Unix socket need only exist."""
+    if address.startswith("unix:"):
+        folder = Path(address.removeprefix("unix:")).absolute().parent
+        known = folder.is_dir()
+        return Finding("ok" if known else "fail", "bind", address if known else f"{folder} does not exist; create it")
+    host, _, number = address.rpartition(":")
+    try:
+        _listen(host.strip("[]"), int(number))
+    except OSError as error:
+        return _not_free(address, error)
+    except (ValueError, OverflowError):
+        return Finding("fail", "bind", f"{address!r} is not host:port, [v6]:port or unix:path")
+    return Finding("ok", "bind", f"{address} is free")
+
+
+def _listen(host: str, number: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, number))
+        probe.listen()
+
+
+def _not_free(address: str, error: OSError) -> Finding:
+    if error.errno == errno.EADDRINUSE:
+        return Finding("warn", "bind", f"{address} is taken; if not by the running gateway, choose another --bind")
+    return Finding("fail", "bind", f"{address} cannot be listened on: {error.strerror}; choose another --bind")
