@@ -7,22 +7,22 @@ what follows; this shell awaits, stores and emits. Whoever calls `run` owns the 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, assert_never, runtime_checkable
 from uuid import uuid4
 
 from argentor_asgi.agent.backends import LlmBackend
-from argentor_asgi.agent.skills import SkillContext, SkillOutput, SkillRegistry
+from argentor_asgi.agent.calls import CLEANUP_S, Calls, Emit
+from argentor_asgi.agent.skills import SkillContext, SkillRegistry
 from argentor_asgi.errors import ContextOverflow, GatewayError, MaxTurns, ProviderUnavailable, RunTimeout, ToolFailed
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.ops.metrics import Metrics
-from argentor_asgi.protocol.events import RunEvent, Steered, ToolResult, TurnEnd
+from argentor_asgi.protocol.events import RunEvent, Steered, TurnEnd
 from argentor_asgi.protocol.llm import Finish, LlmEvent, LlmRequest
 from argentor_asgi.protocol.messages import Message, Part, Role, Usage, plain_text
 from argentor_asgi.protocol.schema import JsonObject, to_builtins
 from argentor_asgi.protocol.turn import (
-    CANCELLED,
     Answered,
     Call,
     Effect,
@@ -30,7 +30,6 @@ from argentor_asgi.protocol.turn import (
     GoOn,
     RunTools,
     Shrink,
-    Streak,
     Turn,
     decide,
     finish_reason,
@@ -42,12 +41,7 @@ from argentor_asgi.sessions.session import Scope, SessionStore
 
 STEERING: Final = 16
 """How many texts may wait for a run's next safe point."""
-CLEANUP_S: Final = 2.0
-"""How long a run that ends early may take to close its model's stream, its skills, and to store what was there."""
-
 log = logging.getLogger("argentor.agent")
-
-Emit = Callable[[RunEvent], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -108,7 +102,8 @@ class AgentRunner:
         Emits every event but the first and the terminal one. Raises a `GatewayError` when the run fails: `RunTimeout`,
         `MaxTurns`, `ToolFailed`, `ContentFiltered`, `ContextOverflow`, `StreamTruncated`, `ProviderUnavailable`, what
         the backend, the store or `emit` raises. However it ends, open calls get their end, what the model said so far
-        is stored and each stored call has a result, within `CLEANUP_S`; then a cancel goes on as `CancelledError`.
+        is stored and each stored call has a result; then a cancel goes on as `CancelledError`. That takes a moment, and
+        never more than `CLEANUP_S` for each thing that hangs; a second cancel meanwhile cuts it short.
         """
         work = _Work(self, context, emit)
         left = None if context.deadline is None else context.deadline - self.clock.monotonic()
@@ -117,12 +112,11 @@ class AgentRunner:
             async with deadline:
                 await work.loop()
         except BaseException as error:
-            await work.settle()
-            if isinstance(error, TimeoutError) and deadline.expired():
+            is_late = isinstance(error, TimeoutError) and deadline.expired()
+            await work.settle(RunTimeout.code if is_late else _code(error))
+            if is_late:
                 raise RunTimeout from None
             raise
-        finally:
-            context.is_listening = False
 
 
 class _Work:
@@ -135,10 +129,12 @@ class _Work:
         self._history: list[Message] = []
         self._taken: set[str] = set()
         self._next_index = 0
+        self._untold: deque[RunEvent] = deque()
         self._turn: Turn | None = None
         self._calls: Sequence[Call] = ()
-        self._outputs: dict[str, tuple[str, bool]] = {}
-        self._streak = Streak()
+        self._skills = Calls(
+            skills=runner.skills, metrics=runner.metrics, clock=runner.clock, context=self._skill_context, emit=emit
+        )
         self._may_shrink = True
         self._write: asyncio.Task[None] | None = None
 
@@ -155,6 +151,7 @@ class _Work:
             await self._act(effect, turn)
             is_steered = await self._steer()
             if isinstance(effect, Answered) and not is_steered:
+                context.is_listening = False
                 return
         raise MaxTurns
 
@@ -166,12 +163,17 @@ class _Work:
         stream = self._stream(LlmRequest(self._runner.system_prompt, tuple(self._history), tools))
         try:
             while (event := await self._next(stream)) is not None and turn.finish is None:
-                for heard in turn.feed(event):
-                    await self._emit(heard)
+                await self._tell(turn.feed(event))
         finally:
             self._next_index = turn.next_index
             await _close(stream)
         return turn
+
+    async def _tell(self, events: Sequence[RunEvent]) -> None:
+        """Emit the events, behind those that a cancel kept from being told."""
+        self._untold.extend(events)
+        while self._untold:
+            await self._emit(self._untold.popleft())
 
     def _stream(self, request: LlmRequest) -> AsyncIterator[LlmEvent]:
         try:
@@ -201,7 +203,6 @@ class _Work:
             return
         self._dismiss(turn, finish_reason(turn, effect))
         self._calls = turn.calls if isinstance(effect, RunTools) else ()
-        self._outputs = {call.id: (call.refusal, True) for call in turn.calls if call.refusal}
         said = self._said(turn, is_whole=not isinstance(effect, Fail | Shrink))
         await self._store(*said, *([] if self._calls else self._results(turn.calls)))
         await self._emit(TurnEnd(self._context.turns, finish_reason(turn, effect), turn.usage))
@@ -251,81 +252,52 @@ class _Work:
         self._may_shrink = False
 
     async def _run_tools(self, calls: Sequence[Call]) -> None:
-        """Run the calls, together when each may, and store their results in call order."""
-        together = all(self._is_parallel_safe(call) for call in calls)
-        for batch in [calls] if together else [[call] for call in calls]:
-            await self._run_batch(batch)
+        """Run the calls, then store what came of them."""
+        await self._skills.run(calls)
         self._calls = ()
         await self._store(*self._results(calls))
-        if self._streak.is_hopeless:
+        if self._skills.streak.is_hopeless:
             raise ToolFailed
 
-    def _is_parallel_safe(self, call: Call) -> bool:
-        found = self._runner.skills.get(call.name)
-        return found is None or found.descriptor.parallel_safe
+    def _skill_context(self, call_id: str) -> SkillContext:
+        context = self._context
+        return SkillContext(context.run_id, context.session_id, call_id, context.scope, self._runner.clock.now())
 
-    async def _run_batch(self, calls: Sequence[Call]) -> None:
-        """Run the calls at the same time; a result is told as soon as those before it are."""
-        tasks = [asyncio.create_task(self._call(call)) for call in calls]
+    async def settle(self, code: str) -> None:
+        """After an end by `code`: end the open calls, store what was there, answer every stored call.
+
+        Takes `CLEANUP_S` at most for each; only a cancel raises, and what was there is stored even so.
+        """
+        self._context.is_listening = False
+        ended, left = self._left_over(code)
         try:
-            for call, task in zip(calls, tasks, strict=True):
-                await asyncio.wait((task,))
-                await self._report(call, *_outcome(task))
+            await self._within(self._tell(ended))
         finally:
-            await self._end(tasks)
-
-    async def _call(self, call: Call) -> tuple[SkillOutput, float]:
-        """Return what the call came to, and the seconds it took; it counts from then on, even if nobody hears it."""
-        runner, context = self._runner, self._context
-        began = runner.clock.monotonic()
-        if call.refusal is None:
-            mine = SkillContext(context.run_id, context.session_id, call.id, context.scope, runner.clock.now())
-            output = await runner.skills.call(call.name, call.arguments or {}, mine)
-        else:
-            output = SkillOutput(call.refusal, is_error=True)
-        self._outputs[call.id] = (output.content, output.is_error)
-        return output, runner.clock.monotonic() - began
-
-    async def _report(self, call: Call, output: SkillOutput, seconds: float) -> None:
-        known = self._runner.skills.get(call.name) is not None
-        self._runner.metrics.tool_ended(call.name if known else "unknown", seconds, output.is_error)
-        self._streak = self._streak.after(call, is_error=output.is_error)
-        await self._emit(
-            ToolResult(call.id, call.name, output.content, output.is_error, round(seconds * 1000), output.truncated)
-        )
-
-    async def _end(self, tasks: Sequence[asyncio.Task[tuple[SkillOutput, float]]]) -> None:
-        """Cancel what still runs and wait for it, at most `CLEANUP_S`."""
-        running = [task for task in tasks if not task.done()]
-        for task in running:
-            task.cancel()
-        if running and (await asyncio.wait(running, timeout=CLEANUP_S))[1]:
-            log.error("run %s: a skill goes on though it was cancelled", self._context.run_id)
-
-    async def settle(self) -> None:
-        """After any early end: end the open calls, store what was there, answer every stored call. Never raises."""
-        try:
-            async with asyncio.timeout(CLEANUP_S):
-                await self._tidy()
-        except GatewayError as error:
-            log.warning("run %s: what was left could not be stored: %s", self._context.run_id, error)
-        except Exception:
-            log.exception("run %s: what was left could not be stored", self._context.run_id)
-        finally:
+            await self._within(self._store_rest(left))
             if self._write is not None:
                 self._write.cancel()
 
-    async def _tidy(self) -> None:
+    def _left_over(self, code: str) -> tuple[Sequence[RunEvent], list[Message]]:
+        """Return what is still to be told, and to be stored."""
         turn = self._turn
         if turn is None:
-            left = self._results(self._calls)
-        else:
-            for heard in turn.close():
-                await self._emit(heard)
-            self._dismiss(turn, "interrupted")
-            left = [*self._said(turn, is_whole=False), *self._results(turn.calls)]
+            return (), [*self._results(self._calls), *self._take_steering()]
+        ended = turn.close()
+        self._dismiss(turn, code)
+        return ended, [*self._said(turn, is_whole=False), *self._results(turn.calls), *self._take_steering()]
+
+    async def _within(self, step: Coroutine[None, None, None]) -> None:
+        try:
+            async with asyncio.timeout(CLEANUP_S):
+                await step
+        except GatewayError as error:
+            log.warning("run %s did not end cleanly: %s", self._context.run_id, error)
+        except Exception:
+            log.exception("run %s did not end cleanly", self._context.run_id)
+
+    async def _store_rest(self, messages: Sequence[Message]) -> None:
         if await self._is_stored():
-            await self._store(*left, *self._take_steering())
+            await self._store(*messages)
 
     async def _is_stored(self) -> bool:
         """Wait for the write that is going on, if any; whether the last one succeeded, so that more may follow it."""
@@ -355,7 +327,7 @@ class _Work:
 
     def _results(self, calls: Sequence[Call]) -> list[Message]:
         """Return the message that answers the calls, with what came of them or `cancelled`; none without calls."""
-        return [self._message("tool", results(calls, self._outputs))] if calls else []
+        return [self._message("tool", results(calls, self._skills.outputs))] if calls else []
 
     def _message(self, role: Role, parts: tuple[Part, ...], metadata: JsonObject | None = None) -> Message:
         return Message(
@@ -369,9 +341,11 @@ class _Work:
         )
 
 
-def _outcome(task: asyncio.Task[tuple[SkillOutput, float]]) -> tuple[SkillOutput, float]:
-    """Return the result of a call that is done; a skill that cancelled itself has none of its own."""
-    return (SkillOutput(CANCELLED, is_error=True), 0.0) if task.cancelled() else task.result()
+def _code(error: BaseException) -> str:
+    """Return the word under which metrics count a model call that `error` ended."""
+    if isinstance(error, GatewayError):
+        return error.code
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else "internal"
 
 
 @runtime_checkable

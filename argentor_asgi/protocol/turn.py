@@ -138,8 +138,8 @@ class Turn:
                 return self._call(event)
 
     def close(self) -> Sequence[RunEvent]:
-        """Give up the calls that are still open; safe to call at any time, and again."""
-        return [self._give_up(call_id) for call_id in tuple(self._open)]
+        """Give up the calls that are still open, since the run ends; safe to call at any time, and again."""
+        return [self._give_up(call_id, CANCELLED) for call_id in tuple(self._open)]
 
     @property
     def text(self) -> str:
@@ -187,7 +187,7 @@ class Turn:
     def _start(self, call_id: str, name: str) -> Sequence[RunEvent]:
         if len(self.calls) > TOOL_CALLS_PER_TURN:
             return ()
-        events: list[RunEvent] = [self._give_up(call_id)] if call_id in self._open else []
+        events: list[RunEvent] = [self._give_up(call_id, _CUT_OFF)] if call_id in self._open else []
         call = Call(self._free(call_id), scrub(name))
         if len(self.calls) == TOOL_CALLS_PER_TURN:
             call.refusal = _TOO_MANY
@@ -220,15 +220,15 @@ class Turn:
         call.complete()
         return (ToolCallEnd(call.id, call.name, call.arguments),)
 
-    def _give_up(self, call_id: str) -> RunEvent:
+    def _give_up(self, call_id: str, refusal: str) -> RunEvent:
         call = self._open.pop(call_id)
         call.is_cut = True
-        call.refusal = _CUT_OFF
+        call.refusal = refusal
         return ToolCallEnd(call.id, call.name, None)
 
     def _end(self, finish: Finish) -> Sequence[RunEvent]:
         self.finish = finish
-        return self.close()
+        return [self._give_up(call_id, _CUT_OFF) for call_id in tuple(self._open)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,8 +314,10 @@ class Streak:
 
 
 def results(calls: Sequence[Call], outputs: Mapping[str, tuple[str, bool]]) -> tuple[Part, ...]:
-    """Return one result for each call, in call order: its output (content, is_error) by id, or `cancelled`."""
-    return tuple(_result(call.id, call.name, *outputs.get(call.id, (CANCELLED, True))) for call in calls)
+    """Return one result for each call, in call order: its output (content, is_error) by id, or why it has none."""
+    return tuple(
+        _result(call.id, call.name, *outputs.get(call.id, (call.refusal or CANCELLED, True))) for call in calls
+    )
 
 
 def _result(call_id: str | None, name: str | None, content: str, is_error: bool) -> Part:

@@ -310,11 +310,12 @@ def test_broken_arguments_are_the_same_when_their_text_is():
     assert streak.after(tried(raw="{"), is_error=True).is_hopeless
 
 
-def test_results_come_in_call_order_and_a_call_without_one_was_cancelled():
-    calls = [Call("a", "one"), Call("b", "two")]
+def test_results_come_in_call_order_and_a_call_without_one_was_refused_or_cancelled():
+    calls = [Call("a", "one"), Call("b", "two"), Call("c", "three", refusal="too many")]
     assert results(calls, {"b": ("seen", False), "x": ("stray", False)}) == (
         Part("tool_result", id="a", name="one", content=CANCELLED, is_error=True),
         Part("tool_result", id="b", name="two", content="seen", is_error=False),
+        Part("tool_result", id="c", name="three", content="too many", is_error=True),
     )
 
 

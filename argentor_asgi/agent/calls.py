@@ -1,0 +1,102 @@
+"""The calls of a run's turns: run by the skills, timed, counted, told, and ended when the run is."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias
+
+from argentor_asgi.agent.skills import SkillContext, SkillOutput, SkillRegistry
+from argentor_asgi.ops.clock import Clock
+from argentor_asgi.ops.metrics import Metrics
+from argentor_asgi.protocol.events import RunEvent, ToolResult
+from argentor_asgi.protocol.turn import CANCELLED, Call, Streak
+
+CLEANUP_S: Final = 2.0
+"""How long each part of a run that ends early may take to end: its model's stream, its skills, its last write."""
+
+log = logging.getLogger("argentor.agent")
+
+Emit: TypeAlias = Callable[[RunEvent], Awaitable[None]]
+"""Tells a run's readers of an event. It has the event before it first waits, so that a cancel finds it told."""
+
+Outcome: TypeAlias = tuple[SkillOutput, float]
+"""What a call came to, and the seconds it took."""
+
+
+class Calls:
+    """Runs the calls of one run.
+
+    `outputs`: what each call came to (content, is_error) by its id, as soon as it is there. `streak`: of failures.
+    """
+
+    def __init__(
+        self,
+        *,
+        skills: SkillRegistry,
+        metrics: Metrics,
+        clock: Clock,
+        context: Callable[[str], SkillContext],
+        emit: Emit,
+    ) -> None:
+        """Prepare; `context` makes what a skill is told from a call's id."""
+        self.outputs: dict[str, tuple[str, bool]] = {}
+        self.streak = Streak()
+        self._skills = skills
+        self._metrics = metrics
+        self._clock = clock
+        self._context = context
+        self._emit = emit
+
+    async def run(self, calls: Sequence[Call]) -> None:
+        """Run the calls of a turn, together when each may, and tell their results in call order.
+
+        Cancelled, those that still run are cancelled and waited for, at most `CLEANUP_S`. Raises what `emit` raises.
+        """
+        together = all(self._is_parallel_safe(call) for call in calls)
+        for batch in [calls] if together else [[call] for call in calls]:
+            await self._run_batch(batch)
+
+    def _is_parallel_safe(self, call: Call) -> bool:
+        found = self._skills.get(call.name)
+        return found is None or found.descriptor.parallel_safe
+
+    async def _run_batch(self, calls: Sequence[Call]) -> None:
+        """Run the calls at the same time; a result is told as soon as those before it are."""
+        tasks = [asyncio.create_task(self._call(call)) for call in calls]
+        try:
+            for call, task in zip(calls, tasks, strict=True):
+                await asyncio.wait((task,))
+                await self._report(call, *_outcome(task))
+        finally:
+            await _end(tasks)
+
+    async def _call(self, call: Call) -> Outcome:
+        """Run one call; its output counts from then on, even if nobody hears it."""
+        began = self._clock.monotonic()
+        if call.refusal is None:
+            output = await self._skills.call(call.name, call.arguments or {}, self._context(call.id))
+        else:
+            output = SkillOutput(call.refusal, is_error=True)
+        self.outputs[call.id] = (output.content, output.is_error)
+        return output, self._clock.monotonic() - began
+
+    async def _report(self, call: Call, output: SkillOutput, seconds: float) -> None:
+        if self._skills.get(call.name) is not None:
+            self._metrics.tool_ended(call.name, seconds, output.is_error)
+        self.streak = self.streak.after(call, is_error=output.is_error)
+        duration_ms = round(seconds * 1000)
+        await self._emit(ToolResult(call.id, call.name, output.content, output.is_error, duration_ms, output.truncated))
+
+
+def _outcome(task: asyncio.Task[Outcome]) -> Outcome:
+    """Return what became of a call that is done; a skill that cancelled itself has no output of its own."""
+    return (SkillOutput(CANCELLED, is_error=True), 0.0) if task.cancelled() else task.result()
+
+
+async def _end(tasks: Sequence[asyncio.Task[Outcome]]) -> None:
+    """Cancel what still runs and wait for it, at most `CLEANUP_S`."""
+    running = [task for task in tasks if not task.done()]
+    for task in running:
+        task.cancel()
+    if running and (await asyncio.wait(running, timeout=CLEANUP_S))[1]:
+        log.error("a skill goes on though it was cancelled")
