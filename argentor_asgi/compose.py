@@ -194,7 +194,6 @@ def _services(
     metrics.watch([*declared, rest])
     drain.on_drain("runs", lambda: runs.drain(max(0.0, drain.drain_s - DRAIN_RESERVE_S)))
     drain.on_drain("connections", lambda: connections.drain(drain.remaining_s()))
-    metrics.gauge("argentor_active_connections", lambda: len(connections))
     mounted = {"rest_api": True, "control_plane": False}
     return Services(
         config=config,
