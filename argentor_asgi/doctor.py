@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from argentor_asgi.config import Config, load
 from argentor_asgi.errors import ConfigError
-from argentor_asgi.security.guard import is_local_name
+from argentor_asgi.security.hosts import is_local_name
 
 Level = Literal["ok", "warn", "fail"]
 

@@ -5,27 +5,21 @@ this machine, so that no web page can reach it under a name of its own (DNS rebi
 neither open a socket nor, where no key is asked for, change anything.
 """
 
-import re
 from collections.abc import Awaitable
-from functools import lru_cache
 
 from argentor_asgi.asgi.app import Guard, SocketGuard
 from argentor_asgi.asgi.bind import Endpoint, SocketEndpoint
 from argentor_asgi.asgi.request import Incoming, Request
-from argentor_asgi.asgi.response import EventStream, Response
 from argentor_asgi.asgi.route import Route, Socket
 from argentor_asgi.asgi.types import Scope
 from argentor_asgi.asgi.websocket import WebSocket
 from argentor_asgi.config import Auth
 from argentor_asgi.errors import Forbidden, Unauthenticated
+from argentor_asgi.security.hosts import HEADER_BYTES, is_local_name, is_loopback, page_origin
 from argentor_asgi.security.identity import ANONYMOUS, Principal
 from argentor_asgi.security.keys import Keys
 from argentor_asgi.settings import origin_of
 
-DECISIONS = 1024
-"""How many recent answers each of the questions about hosts and origins remembers."""
-HEADER_BYTES = 512
-"""How long a `Host` or `Origin` may be before it is refused unread."""
 CHALLENGE = ((b"www-authenticate", b'Bearer realm="argentor"'),)
 """What a 401 says about how to come in (RFC 9110 section 11.6.1, RFC 6750 section 3)."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -35,8 +29,6 @@ NOT_LOCAL = (
     "Configure auth.api_keys, or set auth.allow_anonymous=true to serve everybody."
 )
 _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
-_HIGHEST_PORT = 65_535
-_AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::([0-9]{1,5}))?")
 
 
 class Authenticator:
@@ -102,7 +94,7 @@ def http_guard(authenticator: Authenticator) -> Guard:
             return endpoint
 
         # PERF: no coroutine of its own: what it returns is awaited in its place, and 0.3 us cheaper.
-        def guarded(request: Request) -> Awaitable[Response | EventStream]:
+        def guarded(request: Request) -> Awaitable[object]:
             request.principal = admitted(authenticator, request, needs)
             return endpoint(request)
 
@@ -162,41 +154,6 @@ def is_local_socket(scope: Scope) -> bool:
         # hypercorn names neither side of a Unix socket, and always both of a TCP connection.
         return not scope.get("client")
     return server[1] is None or is_loopback(server[0])
-
-
-@lru_cache(maxsize=DECISIONS)
-def is_loopback(address: str) -> bool:
-    """Say whether a text is an address in 127.0.0.0/8, ::1, or one of the former mapped into IPv6."""
-    from ipaddress import IPv6Address, ip_address  # noqa: PLC0415  not needed where keys are configured
-
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return False
-    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
-    return (mapped or found).is_loopback
-
-
-@lru_cache(maxsize=DECISIONS)
-def is_local_name(host: bytes) -> bool:
-    """Say whether a `Host` names this machine: `localhost`, a name under it, or a loopback address, with any port."""
-    found = _AUTHORITY.fullmatch(host.decode("latin-1").lower()) if len(host) <= HEADER_BYTES else None
-    if found is None or int(found[3] or 0) > _HIGHEST_PORT:
-        return False
-    v6, name, _ = found.groups()
-    if v6:
-        return ":" in v6 and is_loopback(v6)
-    labels = name.split(".")
-    return is_loopback(name) or (labels[-1] == "localhost" and "" not in labels)
-
-
-@lru_cache(maxsize=DECISIONS)
-def page_origin(origin: bytes) -> str | None:
-    """Return an `Origin` in its one spelling; None for what is not one: `null`, a list, a text too long."""
-    try:
-        return origin_of(origin.decode("latin-1")) if len(origin) <= HEADER_BYTES else None
-    except ValueError:
-        return None
 
 
 def _must_be_own(scope: Scope, principal: Principal) -> bool:

@@ -1,4 +1,3 @@
-import ipaddress
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,13 +10,9 @@ from argentor_asgi.asgi.response import Response
 from argentor_asgi.asgi.route import Route, Socket
 from argentor_asgi.config import Auth, Secret
 from argentor_asgi.errors import Forbidden, GatewayError, Unauthenticated
-from argentor_asgi.security import guard
 from argentor_asgi.security.guard import (
     Authenticator,
     http_guard,
-    is_local_name,
-    is_loopback,
-    page_origin,
     socket_guard,
 )
 from argentor_asgi.security.identity import ANONYMOUS, Principal
@@ -366,38 +361,6 @@ async def test_a_socket_is_guarded_as_a_route_is():
 # --- the rules, for any input ------------------------------------------------------------------------------------
 
 
-def test_what_is_remembered_of_hosts_and_origins_is_bounded():
-    for n in range(guard.DECISIONS + 10):
-        is_local_name(b"a%d.localhost" % n)
-        page_origin(b"http://a%d" % n)
-        is_loopback(f"127.0.0.{n}")
-    for remembered in (is_local_name, page_origin, is_loopback):
-        assert remembered.cache_info().currsize == guard.DECISIONS
-
-
-def test_a_host_and_an_origin_are_read_up_to_their_bound():
-    labels = b"a." * ((guard.HEADER_BYTES - 9) // 2)
-    fits = b"a" * (guard.HEADER_BYTES - 9 - len(labels)) + labels + b"localhost"
-    assert len(fits) == guard.HEADER_BYTES
-    assert is_local_name(fits)
-    assert not is_local_name(b"a" + fits)
-    origin = b"http://" + b"a" * (guard.HEADER_BYTES - 7)
-    assert page_origin(origin) == origin.decode()
-    assert page_origin(origin + b"a") is None
-
-
-@given(st.ip_addresses(), st.none() | st.integers(0, 99_999))
-def test_a_literal_host_is_local_exactly_when_its_address_is_loopback(
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int | None
-):
-    name = f"[{address}]" if address.version == 6 else str(address)
-    host = name if port is None else f"{name}:{port}"
-    mapped = address.ipv4_mapped if address.version == 6 else None
-    truth = (mapped or address).is_loopback and (port or 0) <= 65_535
-    assert is_local_name(host.encode()) == truth
-    assert is_loopback(str(address)) == (mapped or address).is_loopback
-
-
 HOSTS = st.sampled_from(["localhost", "a.localhost", "127.0.0.1", "[::1]", "gate.example", "localhost.example"])
 ANY = st.text(st.characters(max_codepoint=255), max_size=20)
 
@@ -411,13 +374,6 @@ def test_any_host_and_origin_is_served_or_refused(host: str, origin: str, kind: 
     else:
         assert principal is ANONYMOUS
         assert origin.lower() in {f"http://{host}".lower(), f"http://{host}".lower().removesuffix(":80")}
-
-
-@given(st.binary(max_size=30))
-def test_any_host_bytes_are_judged(host: bytes):
-    local = is_local_name(host)
-    name = host.decode("latin-1").lower()
-    assert not local or name.rsplit(":", 1)[0].endswith(("localhost", "]")) or name.startswith("127.")
 
 
 @given(st.lists(st.tuples(st.sampled_from(["authorization", "x-api-key"]), ANY), max_size=3), ANY)
