@@ -1,0 +1,127 @@
+"""What goes out: a whole answer, a problem, or a stream of events."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Generic, TypeVar
+
+from argentor_asgi.asgi.request import Incoming
+from argentor_asgi.asgi.types import Headers
+from argentor_asgi.errors import GatewayError
+from argentor_asgi.protocol.schema import JsonObject, encode
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+HEARTBEAT_S = 15.0
+"""After how many silent seconds a stream sends its heartbeat."""
+BODILESS = frozenset({204, 304})
+"""The statuses whose answers have neither a body nor a Content-Length (RFC 9110 sections 6.4.1 and 8.6)."""
+
+T = TypeVar("T")
+_KNOWN_TYPES = {name: (b"content-type", name.encode()) for name in (JSON, PROBLEM)}
+_STREAM_HEADERS: Headers = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+@dataclass(slots=True)
+class Response:
+    """A whole answer. `content_type` None sends no such field; `headers`: more of them, lower-case names."""
+
+    status: int
+    body: bytes = b""
+    content_type: str | None = JSON
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+@dataclass(slots=True)
+class Reply(Generic[T]):
+    """A JSON answer whose status or headers are not those of its route; `status` None is the route's."""
+
+    value: T
+    status: int | None = None
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+@dataclass(slots=True)
+class EventStream:
+    """An answer that comes in pieces: 200, `text/event-stream`, until `chunks` ends.
+
+    `chunks` is closed in every ending, also when the client leaves. `heartbeat`: the bytes to send after `heartbeat_s`
+    silent seconds, or what makes them then, None for none; it comes late by up to one tick of the sweeper.
+    """
+
+    chunks: AsyncIterator[bytes]
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    heartbeat: bytes | Callable[[], bytes] | None = None
+    heartbeat_s: float = HEARTBEAT_S
+
+    @property
+    def status(self) -> int:
+        """A stream that is opened is a success; what fails later is an event in it."""
+        return 200
+
+
+def header_fields(response: Response, incoming: Incoming) -> list[tuple[bytes, bytes]]:
+    """Return the header fields of a whole answer: the request id, its length, its type, its own, the request's."""
+    kind = response.content_type
+    if kind is not None:
+        fields = [
+            (b"x-request-id", incoming.id_bytes),
+            (b"content-length", b"%d" % len(response.body)),
+            _KNOWN_TYPES.get(kind) or (b"content-type", kind.encode("latin-1")),
+        ]
+    elif response.status in BODILESS:
+        fields = [(b"x-request-id", incoming.id_bytes)]
+    else:
+        fields = [(b"x-request-id", incoming.id_bytes), (b"content-length", b"%d" % len(response.body))]
+    if response.headers or incoming.answer_headers:
+        fields += response.headers
+        fields += incoming.answer_headers
+    return fields
+
+
+def stream_fields(stream: EventStream, incoming: Incoming) -> list[tuple[bytes, bytes]]:
+    """Return the header fields of a stream: no length, no caching, no buffering in a proxy."""
+    return [*_STREAM_HEADERS, (b"x-request-id", incoming.id_bytes), *stream.headers, *incoming.answer_headers]
+
+
+def problem(error: GatewayError, request_id: str) -> Response:
+    """Return the answer to a refusal: RFC 9457, with the gateway's `code` and the original's `error` beside it."""
+    return Response(error.status, encode(_members(error, request_id)), PROBLEM, _problem_headers(error))
+
+
+def _members(error: GatewayError, request_id: str) -> JsonObject:
+    members: JsonObject = {
+        "type": f"urn:argentor:error:{error.code}",
+        "title": _title(error.status),
+        "status": error.status,
+        "code": error.code,
+        "error": error.error or error.code,
+        "message": error.message,
+        "request_id": request_id,
+    }
+    if error.details:
+        members["details"] = [{"pointer": detail.pointer, "message": detail.message} for detail in error.details]
+    if error.retry_after is not None:
+        members["retry_after"] = error.retry_after
+    return {**error.members, **members}
+
+
+def _title(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+def _problem_headers(error: GatewayError) -> Headers:
+    """Return the error's own fields, `Retry-After`, and the challenge that RFC 9110 section 15.5.2 asks of a 401."""
+    fields = list(error.headers)
+    if error.retry_after is not None:
+        fields.append((b"retry-after", b"%d" % error.retry_after))
+    if error.status == HTTPStatus.UNAUTHORIZED and all(name != b"www-authenticate" for name, _ in fields):
+        fields.append((b"www-authenticate", b"Bearer"))
+    return tuple(fields)
