@@ -153,7 +153,8 @@ def is_local_socket(scope: Scope) -> bool:
     if not server:
         # hypercorn names neither side of a Unix socket, and always both of a TCP connection.
         return not scope.get("client")
-    return server[1] is None or is_loopback(server[0])
+    # A Unix socket is a path and None in ASGI; granian says "0" for the None.
+    return is_loopback(server[0]) or server[1] is None or "/" in server[0]
 
 
 def _must_be_own(scope: Scope, principal: Principal) -> bool:

@@ -174,6 +174,7 @@ def test_a_wrong_key_is_401_even_there():
         (("::1", 8000, 0, 0)[:2], CLIENT, "[::1]:8000"),
         (("::ffff:127.0.0.1", 8000), CLIENT, "localhost"),
         (("/run/argentor.sock", None), None, "localhost"),
+        (("/run/argentor.sock", "0"), ("", "0"), "localhost"),
         (None, None, "localhost"),
     ],
 )
