@@ -29,7 +29,7 @@ def applications(plan: Plan) -> list[Served]:
 
 
 def run(plan: Plan) -> Report:
-    """Measure every application on each loop that is installed, at each concurrency; about `plan.seconds` of load in all."""
+    """Measure every application on each loop that is installed, at each concurrency: about `plan.seconds` of load."""
     record = Record()
     loops = list(ours.loops())
     apps = applications(plan)
@@ -45,7 +45,7 @@ def run(plan: Plan) -> Report:
         bench="http",
         settings={"rounds": plan.rounds, "seconds": plan.seconds, "server": "hypercorn --workers 0"},
         series=series,
-        absent=[*peers.absent(plan), *ours.absent()],
+        absent=[*peers.absent(plan), *peers.missing("uvloop"), *ours.absent()],
         plain=("p50_ms", "p99_ms"),
         notes=["server and client share one core" if servers == client else "server and client have a core each"],
         goals=[goal for loop in loops for goal in goals(series, loop)],

@@ -82,7 +82,7 @@ def run(plan: Plan) -> Report:
         bench="inproc",
         settings={"rounds": plan.rounds, "seconds": plan.seconds, "gc": "on, after collect and freeze"},
         series=series,
-        absent=[*peers.absent(plan), *ours.absent()],
+        absent=[*peers.absent(plan), *peers.missing("uvloop"), *ours.absent()],
         notes=["driver: the bench's own part of every row", "cpu_us: CPU time of the process, all its threads"],
         goals=goals(series, list(loops)),
     )

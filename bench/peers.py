@@ -114,9 +114,13 @@ def present(plan: "Plan") -> list[str]:
 
 
 def absent(plan: "Plan") -> list[str]:
-    """Return whoever is not measured, with the reason: peers, and the libraries that a bench can do without."""
-    missing = [f"{name} (not installed)" for name in (*PEERS, "uvloop", "uvicorn") if find_spec(name) is None]
-    return missing if plan.peers else [*missing, *(f"{name} (--no-peers)" for name in installed())]
+    """Return the peers that are not measured, with the reason."""
+    return [*missing(*PEERS), *(f"{name} (--no-peers)" for name in installed() if not plan.peers)]
+
+
+def missing(*packages: str) -> list[str]:
+    """Return which of these packages are not installed, as a report words it."""
+    return [f"{name} (not installed)" for name in packages if find_spec(name) is None]
 
 
 if CHOSEN in os.environ:

@@ -33,7 +33,7 @@ Scenario = Callable[[Child, Headers, float, Latencies], Awaitable[None]]
 
 
 def run(plan: Plan) -> Report:
-    """Measure every scenario under each server that is installed: about `plan.seconds`, and the idle sockets besides."""
+    """Measure every scenario under each installed server: about `plan.seconds`, and the idle sockets besides."""
     record = Record()
     commands = servers()
     apps = [Served(BARE, "bench.bare:app", {}), *([ours.served()] if ours.present() else [])]
@@ -51,7 +51,7 @@ def run(plan: Plan) -> Report:
         bench="ws",
         settings={"rounds": plan.rounds, "seconds": plan.seconds, "idle sockets": IDLE},
         series=record.series(),
-        absent=[*peers.absent(plan), *ours.absent()],
+        absent=[*peers.missing("uvloop", "uvicorn"), *ours.absent()],
         plain=("p50_ms", "p99_ms"),
         notes=["no permessage-deflate", "cpu_us: the server's CPU time per operation"],
     )
