@@ -34,13 +34,10 @@ print(json.dumps([time.perf_counter() - began, time.process_time() - cpu]))
 
 
 def run(plan: Plan) -> Report:
-    """Measure imports and idle servers, until the plan's rounds are done or its seconds are over; at least one round."""
+    """Measure imports and idle servers, until the plan's rounds are done or its seconds are over; at least once."""
     record = Record()
-    modules = [
-        *_BESIDE,
-        *(OURS if ours.present() else OURS[:1]),
-        *(peers.IMPORTS[name] for name in peers.present(plan)),
-    ]
+    modules = [*_BESIDE, *(OURS if ours.present() else OURS[:1])]
+    modules += [peers.IMPORTS[name] for name in peers.present(plan)]
     for module in modules:
         imported(module)
     apps = {app.name: app for app in http.applications(plan)}
