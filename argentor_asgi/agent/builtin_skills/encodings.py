@@ -9,7 +9,7 @@ from zlib import crc32
 
 from argentor_asgi.agent.builtin_skills.operations import Operations, perform, present, refuse_longer
 from argentor_asgi.agent.skills import SkillRefused, skill
-from argentor_asgi.errors import MalformedJson
+from argentor_asgi.errors import GatewayError
 from argentor_asgi.protocol.schema import JsonObject, JsonValue, Meta, decode_value
 
 INPUT_BYTES = 1024 * 1024
@@ -180,5 +180,5 @@ def _from_base64url(text: str) -> bytes:
 def _claims(part: str) -> JsonValue:
     try:
         return decode_value(_from_base64url(part))
-    except MalformedJson:
+    except GatewayError:
         raise SkillRefused("The input is not a JWT: a part is not JSON.") from None

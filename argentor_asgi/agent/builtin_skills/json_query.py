@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from argentor_asgi.agent.builtin_skills.comparing import Comparison, Order, compares, kind_of, same, sort_key
 from argentor_asgi.agent.builtin_skills.operations import Operations, perform, present, refuse_longer
 from argentor_asgi.agent.skills import SkillRefused, skill
-from argentor_asgi.errors import MalformedJson
+from argentor_asgi.errors import GatewayError
 from argentor_asgi.protocol.schema import DEPTH, JsonObject, JsonValue, Meta, decode_value
 
 DATA_BYTES = 1024 * 1024
@@ -63,7 +63,7 @@ def _read(data: JsonValue, operation: str) -> JsonValue:
     refuse_longer(text, DATA_BYTES, "data")
     try:
         return decode_value(text.encode("utf-8", "replace"))
-    except MalformedJson as error:
+    except GatewayError as error:
         if isinstance(data, str) and operation in _TEXT_WILL_DO:
             return data
         raise SkillRefused(f"data cannot be read: {error.message}") from None
@@ -72,7 +72,7 @@ def _read(data: JsonValue, operation: str) -> JsonValue:
 def _validate(data: JsonValue) -> JsonObject:
     try:
         decode_value((data if isinstance(data, str) else _text(data)).encode("utf-8", "replace"))
-    except MalformedJson as error:
+    except GatewayError as error:
         return {"result": False, "error": error.message}
     return {"result": True}
 
