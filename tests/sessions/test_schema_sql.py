@@ -1,0 +1,68 @@
+# ruff: noqa: S608  the queries are put together from constants
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from argentor_asgi.sessions.schema_sql import MIGRATIONS, migrate
+from argentor_asgi.sessions.statements import LIVE_SQL
+
+OLD = (("CREATE TABLE a (x)", "INSERT INTO a VALUES (1)"),)
+NEW = (*OLD, ("ALTER TABLE a ADD COLUMN y DEFAULT 2",), ("CREATE TABLE b AS SELECT x + y AS z FROM a",))
+
+
+@pytest.fixture
+def db():
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as opened:
+        yield opened
+
+
+def version(db):
+    return db.execute("PRAGMA user_version").fetchone()[0]
+
+
+def test_an_older_file_is_brought_forward_with_what_it_holds(db):
+    migrate(db, OLD)
+    assert version(db) == 1
+    migrate(db, NEW)
+    assert (version(db), db.execute("SELECT z FROM b").fetchall()) == (3, [(3,)])
+
+
+def test_a_file_that_is_up_to_date_is_left_alone(db):
+    migrate(db)
+    before = db.total_changes
+    migrate(db)
+    assert (db.total_changes, version(db)) == (before, len(MIGRATIONS))
+
+
+def test_a_step_that_fails_is_undone_with_its_version(db):
+    with pytest.raises(sqlite3.OperationalError):
+        migrate(db, (*OLD, ("CREATE TABLE c (x)", "no such statement")))
+    db.execute("ROLLBACK")
+    assert version(db) == 1
+    assert [name for (name,) in db.execute("SELECT name FROM sqlite_master")] == ["a"]
+
+
+def test_no_statement_replaces_rows(db):
+    migrate(db)
+    assert "REPLACE" not in " ".join(statement for step in MIGRATIONS for statement in step).upper()
+
+
+NEWEST_FIRST = "tenant = 1 AND owner = 1 AND (created_at, id) < (1, 1) ORDER BY created_at DESC, id DESC"
+QUERIES = {
+    f"SELECT * FROM sessions WHERE {NEWEST_FIRST}": "sessions_by_scope",
+    f"SELECT * FROM runs WHERE {NEWEST_FIRST}": "runs_by_scope",
+    f"SELECT id FROM runs WHERE {LIVE_SQL} ORDER BY created_at": "runs_live",
+    "SELECT id FROM runs WHERE has_events = 1 AND updated_at < 1": "runs_with_events",
+    "SELECT id FROM sessions WHERE expires_at <= 1": "sessions_expiring",
+    "SELECT key FROM claims WHERE created_at < 1": "claims_by_age",
+    "SELECT * FROM messages WHERE session_id = 1 AND idx > 1 ORDER BY idx": "sqlite_autoindex_messages_1",
+}
+
+
+@pytest.mark.parametrize(("query", "index"), QUERIES.items())
+def test_every_list_is_read_in_the_order_of_an_index(db, query, index):
+    migrate(db)
+    plan = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}"))
+    assert index in plan
+    assert "TEMP B-TREE" not in plan
