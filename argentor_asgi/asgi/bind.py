@@ -129,9 +129,9 @@ def _getter(row: Route | Socket, parameter: Parameter, provide: Provide) -> Prov
         case "path":
             return _from_path(parameter, captures_of(row.template).index(parameter.name))
         case "header":
-            return _from_header(parameter)
+            return _from_header(_readable(row, parameter))
         case "query":
-            return _from_query(parameter)
+            return _from_query(_readable(row, parameter))
         case _:
             return _provided(row, parameter, provide)
 
@@ -147,6 +147,17 @@ def _provided(row: Route | Socket, parameter: Parameter, provide: Provide) -> Pr
         f"{name_of(row.handler)}: parameter {parameter.name!r} is of type {parameter.kind}, which nothing provides; "
         f"query parameters are str, int, float or bool"
     )
+
+
+def _readable(row: Route | Socket, parameter: Parameter) -> Parameter:
+    """Return the parameter; raises `ConfigError` when its type cannot be read from text, before a request meets it."""
+    try:
+        convert_text("", cast("type[object]", parameter.kind))
+    except InvalidInput:
+        pass
+    except TypeError as error:
+        raise ConfigError(f"{name_of(row.handler)}: parameter {parameter.name!r}: {error}") from None
+    return parameter
 
 
 def _from_path(parameter: Parameter, index: int) -> Provider:

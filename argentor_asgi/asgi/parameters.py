@@ -10,7 +10,9 @@ import types
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hints
+from functools import reduce
+from operator import or_
+from typing import Annotated, Literal, Optional, Union, get_args, get_origin, get_type_hints
 
 from argentor_asgi.asgi.request import Incoming, Request
 from argentor_asgi.asgi.route import Handler, Header, Route, Socket
@@ -83,10 +85,21 @@ def members_of(kind: object) -> Sequence[object]:
 
 
 def _parameter(name: str, kind: object, default: object, captured: Sequence[str]) -> Parameter:
-    headers = [mark for mark in get_args(kind)[1:] if isinstance(mark, Header)] if _is_annotated(kind) else []
+    inner, *marks = get_args(kind) if get_origin(kind) is Annotated else (kind,)
+    headers = [mark for mark in marks if isinstance(mark, Header)]
+    kind = _marked(inner, tuple(mark for mark in marks if not isinstance(mark, Header)))
     if headers:
-        return Parameter(name, "header", headers[0].name.lower(), _without_header(kind), default)
+        return Parameter(name, "header", headers[0].name.lower(), kind, default)
     return Parameter(name, _source(name, kind, captured), name, kind, default)
+
+
+def _marked(inner: object, marks: tuple[object, ...]) -> object:
+    """Return a type with its marks, such as bounds, moved past `| None`: a bound is one of the value that is there."""
+    if not marks:
+        return inner
+    values = [member for member in members_of(inner) if member is not types.NoneType]
+    bounded: object = Annotated[(reduce(or_, values), *marks)]
+    return bounded if types.NoneType not in members_of(inner) else Optional[bounded]  # noqa: UP045  at run time
 
 
 def _source(name: str, kind: object, captured: Sequence[str]) -> Source:
@@ -97,17 +110,6 @@ def _source(name: str, kind: object, captured: Sequence[str]) -> Source:
     if name == "body":
         return "body"
     return "query" if all(map(_is_scalar, members_of(kind))) else "provided"
-
-
-def _is_annotated(kind: object) -> bool:
-    return get_origin(kind) is Annotated
-
-
-def _without_header(kind: object) -> object:
-    """Return an annotated type without its `Header` mark; other marks, such as bounds, stay."""
-    inner, *marks = get_args(kind)
-    kept = tuple(mark for mark in marks if not isinstance(mark, Header))
-    return Annotated[(inner, *kept)] if kept else inner
 
 
 def _is_scalar(kind: object) -> bool:
