@@ -10,13 +10,14 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate
+from math import isfinite
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 import orjson
 from msgspec import Meta
 
-from argentor_asgi.errors import Detail, InvalidInput, MalformedJson
+from argentor_asgi.errors import Detail, GatewayError, InvalidInput, MalformedJson
 
 __all__ = [
     "DEPTH",
@@ -25,11 +26,14 @@ __all__ = [
     "Meta",
     "arguments_type",
     "convert",
+    "convert_text",
     "decode",
     "decode_value",
     "encode",
     "field_names",
+    "restore",
     "schemas",
+    "scrub",
     "to_builtins",
 ]
 
@@ -43,10 +47,15 @@ DEPTH = 64
 """How many levels of arrays and objects a document may nest."""
 
 T = TypeVar("T")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+"""A string, ended or not: whatever follows a quote matches, so that no input makes the search start over."""
+_INT_BITS = 14_000
+"""How long an integer may be to be written as a number: Python refuses to print more than 4,300 digits."""
+_RANGE = re.compile(r"(?:Number|Integer value) out of range")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
-_PATH = re.compile(r" - at `(.*)`$", re.DOTALL)
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_PATH = re.compile(r" - at (?:`key` in )?`([^`]*)`$")
 _MISSING = re.compile(r"missing required field `(.*?)`")
 _UNKNOWN = re.compile(r"contains unknown field `(.*?)`")
 
@@ -64,9 +73,11 @@ def decode(data: bytes, kind: type[T]) -> T:
     """
     _refuse_deep(data)
     try:
-        value = _decoder(kind).decode(data)
+        if not data.isascii():
+            data.decode()
+        value = _decoder(kind).decode(data)  # type: ignore[arg-type]  # mypy takes no `type[T]` for hashable
     except msgspec.ValidationError as error:
-        raise InvalidInput(_sentence(error), details=[_detail(error)]) from None
+        raise _misfit(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedJson(f"The body is not valid JSON: {error}.") from None
     _refuse_duplicates(data)
@@ -78,12 +89,39 @@ def decode_value(data: bytes) -> JsonValue:
     return decode(data, object)
 
 
+def restore(data: bytes, kind: type[T]) -> T:
+    """Decode what `encode` made and this gateway kept: neither depth nor doubled names are looked at.
+
+    A tool call's arguments may be `DEPTH` deep by themselves, and are kept inside other values. Raises as `decode`.
+    """
+    try:
+        return _decoder(kind).decode(data)  # type: ignore[arg-type, no-any-return]  # as in `decode`
+    except msgspec.ValidationError as error:
+        raise _misfit(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedJson(f"What was kept is not valid JSON: {error}.") from None
+
+
 def convert(value: JsonValue, kind: type[T]) -> T:
     """Check an already decoded JSON value against `kind`; raises `InvalidInput` with a JSON Pointer."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise InvalidInput(_sentence(error), details=[_detail(error)]) from None
+        raise _misfit(error) from None
+
+
+def convert_text(text: str, kind: type[T]) -> T:
+    """Read a query parameter or header as `kind`, a scalar; numbers and booleans in their JSON form, or 0 and 1.
+
+    Raises `InvalidInput` without a pointer, since the caller knows the parameter's name. NaN and infinity are refused.
+    """
+    try:
+        value = msgspec.convert(text, kind, strict=False)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise InvalidInput(f"{error}.") from None
+    if isinstance(value, float) and not isfinite(value):
+        raise InvalidInput("Expected a finite number.")
+    return value
 
 
 def to_builtins(value: object) -> JsonValue:
@@ -92,23 +130,29 @@ def to_builtins(value: object) -> JsonValue:
 
 
 def encode(value: object) -> bytes:
-    """Return `value` (JSON values, dataclasses, datetimes in UTC) as compact JSON; times end in Z.
+    """Return `value` (JSON values, dataclasses, datetimes in UTC) as compact JSON; times end in Z, NaN is null.
 
-    Text with lone surrogates, which JSON text in UTF-8 cannot carry, has them replaced by U+FFFD.
+    Text with lone surrogates, which JSON text in UTF-8 cannot carry, has them replaced by U+FFFD. Integers are written
+    whole, but beyond `_INT_BITS` as hexadecimal text.
     """
     try:
         return orjson.dumps(value, option=orjson.OPT_UTC_Z)
     except TypeError:
-        return orjson.dumps(_sendable(msgspec.to_builtins(value)), option=orjson.OPT_UTC_Z)
+        return msgspec.json.encode(_sendable(msgspec.to_builtins(value)))
+
+
+def scrub(text: str) -> str:
+    """Return `text` with lone surrogates, which UTF-8 cannot carry, replaced by U+FFFD; as long as before."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 def _sendable(value: JsonValue) -> JsonValue:
-    """Return `value` with what orjson refuses replaced: lone surrogates, integers beyond 64 bits."""
+    """Return `value` with what no encoder takes replaced: lone surrogates, integers too long to print."""
     match value:
         case str():
-            return value.encode("utf-8", "replace").decode()
-        case int() if not -(2**63) <= value < 2**64:
-            return str(value)
+            return scrub(value)
+        case int() if value.bit_length() > _INT_BITS:
+            return hex(value)
         case list() | tuple():
             return [_sendable(item) for item in value]
         case dict():
@@ -157,7 +201,7 @@ def _refuse_deep(data: bytes) -> None:
 def _refuse_duplicates(data: bytes) -> None:
     """Raise `MalformedJson` when an object names a member twice; `data` is known to be JSON."""
     if data.count(b":") > 1:
-        json.loads(data, object_pairs_hook=_unique)
+        json.loads(data, object_pairs_hook=_unique, parse_int=len, parse_float=len)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:
@@ -166,17 +210,27 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
         raise MalformedJson("An object in the body names a member twice.")
 
 
+def _misfit(error: msgspec.ValidationError) -> GatewayError:
+    """Return the refusal: a number that Python cannot hold is not the JSON we take, all else is a wrong shape."""
+    kind = MalformedJson if _RANGE.match(str(error)) else InvalidInput
+    return kind(_sentence(error), details=[_detail(error)])
+
+
 def _sentence(error: msgspec.ValidationError) -> str:
     return f"{_PATH.sub('', str(error))}."
 
 
 def _detail(error: msgspec.ValidationError) -> Detail:
-    """Turn msgspec's `$.a[0]` into the JSON Pointer `/a/0` (RFC 6901), of the member itself when it is missing."""
+    """Turn msgspec's `$.a[0]` into the JSON Pointer `/a/0` (RFC 6901), of the member itself when it is missing.
+
+    msgspec does not say which value of a mapping is wrong (`$.a[...]`): then it is the pointer of the mapping.
+    """
     text = str(error)
     path = _PATH.search(text)
-    steps = re.findall(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]", path[1]) if path else []
+    known, is_cut, _ = path[1].partition("[...]") if path else ("", "", "")
+    steps = re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", known)
     parts = [name or index for name, index in steps]
-    if member := _MISSING.search(text) or _UNKNOWN.search(text):
+    if not is_cut and (member := _MISSING.search(text) or _UNKNOWN.search(text)):
         parts.append(member[1])
     pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
     return Detail(pointer, _PATH.sub("", text))
