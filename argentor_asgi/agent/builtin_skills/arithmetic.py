@@ -5,6 +5,7 @@ An integer divided by one of its divisors stays an integer. Whatever has no resu
 
 import math
 from collections.abc import Callable, Sequence
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import TypeAlias
 
 from argentor_asgi.agent.skills import SkillRefused
@@ -110,8 +111,6 @@ def rounded(value: Number, n: Number = 0) -> Number:
         raise SkillRefused(f"round takes at most {_DIGITS} digits.")
     if isinstance(value, int) and digits >= 0:
         return value
-    from decimal import ROUND_HALF_UP, Decimal, localcontext  # noqa: PLC0415  few calculations need it
-
     with localcontext() as exact:
         exact.prec = 2 * RESULT_BITS
         found = Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP)

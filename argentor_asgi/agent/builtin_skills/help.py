@@ -24,9 +24,3 @@ def skills_help(registry: SkillRegistry) -> FunctionSkill:
         return {"skills": [one], "total": 1}
 
     return described
-
-
-def with_help(registry: SkillRegistry) -> SkillRegistry:
-    """Return `registry` with `skills_help` about itself registered in it."""
-    registry.register(skills_help(registry))
-    return registry

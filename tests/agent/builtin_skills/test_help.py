@@ -1,7 +1,8 @@
 import pytest
 from skillcalls import answer, refusal
 
-from argentor_asgi.agent.builtin_skills.help import skills_help, with_help
+from argentor_asgi.agent.builtin_skills import with_help
+from argentor_asgi.agent.builtin_skills.help import skills_help
 from argentor_asgi.agent.builtin_skills.uuids import uuid_generator
 from argentor_asgi.agent.skills import SkillRegistry
 from argentor_asgi.errors import ConfigError
