@@ -26,15 +26,15 @@ BUSY_S: Final = 5.0
 """How long the writer waits for a tool of the operator, such as the `sqlite3` shell, to let go of the file."""
 
 
-def open_writer(path: Path) -> sqlite3.Connection:
+def open_writer(path: Path, *, quick_check_bytes: int = QUICK_CHECK_BYTES) -> sqlite3.Connection:
     """Return the writing connection to the file at `path`, made with mode 0600 when it is missing.
 
     Raises `ConfigError` naming the file when it is not ours, damaged, of a newer version, or cannot be opened; the
-    file is then as it was.
+    file is then as it was. Damage is looked for in files of up to `quick_check_bytes`.
     """
     try:
         _create_private(path)
-        _look(path)
+        _look(path, quick_check_bytes)
         return _connect_writer(path)
     except sqlite3.Error as error:
         raise ConfigError(f"storage.url: {path} cannot be used as a database: {error}") from error
@@ -66,7 +66,7 @@ def _create_private(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
-def _look(path: Path) -> None:
+def _look(path: Path, quick_check_bytes: int) -> None:
     """Raise `ConfigError` or `sqlite3.Error` for a file that is not to be written to, without writing to it."""
     with closing(_connect_read_only(path)) as db:
         (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -79,7 +79,7 @@ def _look(path: Path) -> None:
                 f"storage.url: {path} has version {version}, and this release knows versions up to {len(MIGRATIONS)}; "
                 "start the newer release that wrote it"
             )
-        if path.stat().st_size <= QUICK_CHECK_BYTES:
+        if path.stat().st_size <= quick_check_bytes:
             _refuse_damaged(path, db)
 
 

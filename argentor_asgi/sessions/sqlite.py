@@ -49,8 +49,9 @@ _SESSIONS: Final = Listing(
 _RUNS: Final = Listing(
     f"SELECT {RUN_COLUMNS} FROM runs WHERE tenant = ? AND owner = ? {_NEWEST_FIRST}", ("created_at", "id")
 )
+# A `+` keeps SQLite off the index of the scope, where it would pass by every run of the owner's other sessions.
 _RUNS_OF_SESSION: Final = Listing(
-    f"SELECT {RUN_COLUMNS} FROM runs WHERE tenant = ? AND owner = ? AND session_id = ? {_NEWEST_FIRST}",
+    f"SELECT {RUN_COLUMNS} FROM runs WHERE +tenant = ? AND +owner = ? AND session_id = ? {_NEWEST_FIRST}",
     ("created_at", "id"),
 )
 _MESSAGES: Final = Listing(

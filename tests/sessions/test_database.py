@@ -43,6 +43,13 @@ def fill(path):
     close_writer(db)
 
 
+def damage(path):
+    """Overwrite some pages in the middle."""
+    with path.open("r+b") as file:
+        file.seek(4096 * 25)
+        file.write(b"\xa5" * 4096 * 8)
+
+
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 def test_the_file_and_its_side_files_are_private_whatever_the_umask(path, umask):
     before = os.umask(umask)
@@ -99,9 +106,7 @@ def test_a_newer_version_is_refused_untouched(path):
 
 def test_a_damaged_page_is_found_and_the_file_left_untouched(path):
     fill(path)
-    with path.open("r+b") as file:
-        file.seek(4096 * 25)
-        file.write(b"\xa5" * 4096 * 8)
+    damage(path)
     assert "damaged" in refused(path)
 
 
@@ -119,9 +124,7 @@ def test_a_damaged_file_with_an_unfinished_log_is_left_untouched(path, tmp_path)
     for tail in ("", "-wal"):
         (tmp_path / f"crashed.db{tail}").write_bytes((tmp_path / f"a.db{tail}").read_bytes())
     close_writer(db)
-    with crashed.open("r+b") as file:
-        file.seek(4096 * 25)
-        file.write(b"\xa5" * 4096 * 8)
+    damage(crashed)
     assert "damaged" in refused(crashed)
 
 
@@ -151,5 +154,15 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
         open_writer(tmp_path / "none" / "a.db")
 
 
-def test_a_large_file_is_not_read_whole_at_start():
-    assert database.QUICK_CHECK_BYTES == 64 * 1024 * 1024
+def test_a_file_above_the_bound_is_not_read_whole_at_start(path):
+    fill(path)
+    size = path.stat().st_size
+    damage(path)
+    with pytest.raises(ConfigError, match="damaged"):
+        open_writer(path, quick_check_bytes=size)
+    open_writer(path, quick_check_bytes=size - 1).close()
+
+
+def test_a_file_system_without_a_log_is_refused(path):
+    with closing(sqlite3.connect(":memory:")) as db, pytest.raises(ConfigError, match="cannot share memory"):
+        database._use_log(path, db)

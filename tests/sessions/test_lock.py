@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,10 @@ def hold(database):
     process = subprocess.Popen([sys.executable, "-c", HOLDER, database], stdout=subprocess.PIPE)  # noqa: S603  ours
     assert process.stdout.readline() == b"held\n"
     return process
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def end(process):
@@ -83,6 +88,14 @@ async def test_the_lock_file_is_private_and_stays(database):
 async def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"none/a\.db cannot be locked: No such file"):
         await lock_database(tmp_path / "none" / "a.db", 0.0)
+
+
+async def test_a_lock_file_that_cannot_be_written_is_named_and_let_go(database):
+    database.with_name("a.db.lock").symlink_to("/dev/full")
+    before = open_files()
+    with pytest.raises(ConfigError, match="cannot be locked"):
+        await lock_database(database, 0.0)
+    assert open_files() == before
 
 
 def test_the_holder_of_no_lock_is_unknown(tmp_path):

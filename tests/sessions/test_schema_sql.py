@@ -4,6 +4,7 @@ from contextlib import closing
 
 import pytest
 
+from argentor_asgi.sessions import sqlite
 from argentor_asgi.sessions.schema_sql import MIGRATIONS, migrate
 from argentor_asgi.sessions.statements import LIVE_SQL
 
@@ -48,21 +49,22 @@ def test_no_statement_replaces_rows(db):
     assert "REPLACE" not in " ".join(statement for step in MIGRATIONS for statement in step).upper()
 
 
-NEWEST_FIRST = "tenant = 1 AND owner = 1 AND (created_at, id) < (1, 1) ORDER BY created_at DESC, id DESC"
-QUERIES = {
-    f"SELECT * FROM sessions WHERE {NEWEST_FIRST}": "sessions_by_scope",
-    f"SELECT * FROM runs WHERE {NEWEST_FIRST}": "runs_by_scope",
-    f"SELECT id FROM runs WHERE {LIVE_SQL} ORDER BY created_at": "runs_live",
-    "SELECT id FROM runs WHERE has_events = 1 AND updated_at < 1": "runs_with_events",
-    "SELECT id FROM sessions WHERE expires_at <= 1": "sessions_expiring",
-    "SELECT key FROM claims WHERE created_at < 1": "claims_by_age",
-    "SELECT * FROM messages WHERE session_id = 1 AND idx > 1 ORDER BY idx": "sqlite_autoindex_messages_1",
-}
+QUERIES = [
+    (sqlite._SESSIONS.sql, "sessions_by_scope"),
+    (sqlite._RUNS.sql, "runs_by_scope"),
+    (sqlite._RUNS_OF_SESSION.sql, "runs_by_session"),
+    (sqlite._MESSAGES.sql, "sqlite_autoindex_messages_1"),
+    (sqlite._EVENTS.sql, "PRIMARY KEY"),
+    (f"SELECT id FROM runs WHERE {LIVE_SQL} ORDER BY created_at", "runs_live"),
+    ("SELECT id FROM runs WHERE has_events = 1 AND updated_at < ?", "runs_with_events"),
+    ("SELECT id FROM sessions WHERE expires_at <= ?", "sessions_expiring"),
+    ("SELECT key FROM claims WHERE created_at < ?", "claims_by_age"),
+]
 
 
-@pytest.mark.parametrize(("query", "index"), QUERIES.items())
+@pytest.mark.parametrize(("query", "index"), QUERIES)
 def test_every_list_is_read_in_the_order_of_an_index(db, query, index):
     migrate(db)
-    plan = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}"))
+    plan = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}", [1] * query.count("?")))
     assert index in plan
     assert "TEMP B-TREE" not in plan

@@ -96,6 +96,9 @@ async def test_a_second_store_on_the_file_is_refused_and_the_first_goes_on(path,
 
 async def test_a_store_that_is_not_open_is_unavailable(path):
     store = a_store(path)
+    await store.aclose()
+    with pytest.raises(StorageUnavailable):
+        await store.check()
     async with store:
         pass
     await store.aclose()
