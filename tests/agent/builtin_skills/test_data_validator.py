@@ -4,7 +4,7 @@ import uuid
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from skillcalls import answer, refusal
 
@@ -122,6 +122,7 @@ def holds(operation: str, value: str) -> bool:
     return True
 
 
+@settings(max_examples=25)
 @given(st.ip_addresses(), st.uuids(), st.dates(), st.datetimes(timezones=st.timezones()))
 def test_what_the_library_writes_is_valid(address: object, made: uuid.UUID, day: object, moment: object) -> None:
     assert holds("ipv4" if isinstance(address, ipaddress.IPv4Address) else "ipv6", str(address))

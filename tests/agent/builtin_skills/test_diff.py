@@ -70,6 +70,7 @@ async def test_what_does_not_fit_is_refused_in_words(arguments: dict[str, object
     assert words in await refusal(diff_skill, **arguments)
 
 
+@pytest.mark.slow
 async def test_the_bounds_are_reached() -> None:
     assert (await answer(diff_skill, operation="stats", old="a\n" * (TEXT_BYTES // 2), new=""))["similarity"] == 0.0
     assert (await answer(diff_skill, operation="char_diff", old="a" * CHAR_DIFF_BYTES, new=""))["chars_removed"] == 8192

@@ -2,7 +2,7 @@ import json
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from skillcalls import answer, refusal
 
@@ -114,6 +114,7 @@ async def test_the_data_is_bounded_to_the_byte() -> None:
     assert "result is too long" in await refusal(json_query, operation="merge", data=half, other={"b": half["a"]})
 
 
+@pytest.mark.slow
 async def test_long_names_above_many_leaves_do_not_multiply() -> None:
     deep: object = {f"k{number}": number for number in range(20_000)}
     for _ in range(20):
@@ -125,12 +126,14 @@ async def test_long_names_above_many_leaves_do_not_multiply() -> None:
     assert "too long" in await refusal(json_query, operation="diff", data=deep, other=changed)
 
 
+@settings(max_examples=25)
 @given(objects)
 def test_every_path_of_a_flattened_object_leads_to_its_leaf(data: dict[str, object]) -> None:
     for path, leaf in _flatten(data).items():
         assert same(_get(data, path), leaf)
 
 
+@settings(max_examples=25)
 @given(objects, objects)
 def test_a_diff_tells_all_there_is_and_a_merge_takes_the_other(
     data: dict[str, object], other: dict[str, object]
@@ -142,6 +145,7 @@ def test_a_diff_tells_all_there_is_and_a_merge_takes_the_other(
     assert set(merged) == set(data) | set(other)
 
 
+@settings(max_examples=25)
 @given(objects, st.lists(names, min_size=1, max_size=3), leaves)
 def test_what_is_set_is_got_and_nothing_is_changed_in_place(
     data: dict[str, object], path: list[str], leaf: object
@@ -152,6 +156,7 @@ def test_what_is_set_is_got_and_nothing_is_changed_in_place(
     assert json.dumps(data) == before
 
 
+@settings(max_examples=25)
 @given(values, values)
 def test_comparing_is_total_and_consistent(left: object, right: object) -> None:
     assert compares(left, "eq", right) != compares(left, "ne", right)

@@ -29,9 +29,7 @@ def test_the_operations_offered_are_the_operations_there_are() -> None:
 
 async def test_a_summary_keeps_the_telling_sentences_in_order() -> None:
     got = await answer(summarizer, operation="summarize", text=TEXT, sentences=2)
-    assert got["summary"] == (
-        "Agents call skills, and skills answer agents. A gateway that runs agents needs limits on agents!"
-    )
+    assert got["summary"] == "The gateway runs agents. A gateway that runs agents needs limits on agents!"
     assert (got["sentences"], got["original_sentences"]) == (2, 4)
 
 
