@@ -8,7 +8,7 @@ TestMineMachine = MineMachine.TestCase
 
 import asyncio
 
-from contracts.store import ALL, ME, START, StillClock, a_message, a_run, a_session, an_event, numbers, texts
+from contracts.store_values import ALL, ME, START, StillClock, a_message, a_run, a_session, an_event, numbers, texts
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 

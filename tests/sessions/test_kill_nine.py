@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from contracts.store import START, StillClock
+from contracts.store_values import START, StillClock
 
 from argentor_asgi.sessions.session import LIVE
 from argentor_asgi.sessions.sqlite import SqliteStore

@@ -3,8 +3,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from contracts.store import ALL, ME, START, StillClock, StoreContract, a_message, a_run, a_session, an_event, begin
+from contracts.store import StoreContract
 from contracts.store_machine import StoreMachine
+from contracts.store_values import ALL, ME, START, StillClock, a_message, a_run, a_session, an_event, begin
 from hypothesis import settings
 
 from argentor_asgi.errors import Overloaded

@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from contracts.store import START, a_run, an_event
+from contracts.store_values import START, a_run, an_event
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from contracts.store import (
+from contracts.store import StoreContract
+from contracts.store_machine import StoreMachine
+from contracts.store_values import (
     ALL,
     ME,
     START,
     StillClock,
-    StoreContract,
     a_message,
     a_run,
     a_session,
@@ -20,7 +21,6 @@ from contracts.store import (
     numbers,
     texts,
 )
-from contracts.store_machine import StoreMachine
 from hypothesis import settings
 
 from argentor_asgi.errors import ConfigError, StorageUnavailable
