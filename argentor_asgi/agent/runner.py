@@ -9,7 +9,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, assert_never, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 from uuid import uuid4
 
 from argentor_asgi.agent.backends import LlmBackend
@@ -41,6 +41,7 @@ from argentor_asgi.sessions.session import Scope, SessionStore
 
 STEERING: Final = 16
 """How many texts may wait for a run's next safe point."""
+
 log = logging.getLogger("argentor.agent")
 
 
@@ -225,10 +226,8 @@ class _Work:
                 pass
             case Shrink():
                 self._shrink()
-            case Fail(error):
-                raise error
             case _:
-                assert_never(effect)
+                raise effect.error
 
     async def _steer(self) -> bool:
         """Hand over what was left for this safe point; with nothing left and an answer given, nothing more is taken."""

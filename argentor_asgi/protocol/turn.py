@@ -6,7 +6,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count, islice, takewhile
+from itertools import islice, takewhile
 from typing import Literal, TypeAlias
 
 from argentor_asgi.errors import ContentFiltered, ContextOverflow, GatewayError, StreamTruncated
@@ -176,13 +176,11 @@ class Turn:
             self._blocks.append(Prose(kind, [piece]))
 
     def _call(self, event: ToolStart | ToolArgs | ToolEnd) -> Sequence[RunEvent]:
-        match event:
-            case ToolStart(call_id, name):
-                return self._start(call_id, name)
-            case ToolArgs(call_id, piece):
-                return self._extend(call_id, scrub(piece))
-            case ToolEnd(call_id):
-                return self._complete(call_id)
+        if isinstance(event, ToolStart):
+            return self._start(event.id, event.name)
+        if isinstance(event, ToolArgs):
+            return self._extend(event.id, scrub(event.piece))
+        return self._complete(event.id)
 
     def _start(self, call_id: str, name: str) -> Sequence[RunEvent]:
         if len(self.calls) > TOOL_CALLS_PER_TURN:
@@ -199,10 +197,9 @@ class Turn:
     def _free(self, call_id: str) -> str:
         """Return the model's id for the call, or the next free one made from it."""
         wanted = scrub(call_id) or "call"
-        found = wanted
-        for number in count(2):
-            if found not in self._taken:
-                break
+        found, number = wanted, 1
+        while found in self._taken:
+            number += 1
             found = f"{wanted}-{number}"
         self._taken.add(found)
         return found

@@ -377,6 +377,39 @@ async def test_a_reader_that_fails_ends_the_run_with_its_error_and_the_stream_is
     assert [message.content for message in await made.history()] == ["hi", "a"]
 
 
+async def test_a_reader_that_breaks_is_a_bug_that_is_raised_and_what_was_said_is_kept(caplog):
+    made = bench([TextPiece("a"), ToolStart("c", "add"), *answer("b")])
+    await made.open()
+    await made.ask()
+
+    async def emit(event):
+        if event.type != "text_delta":
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await made.runner.run(made.context, emit)
+    assert "did not end cleanly" in caplog.text
+    assert [message.content for message in await made.history()] == ["hi", "a", CANCELLED]
+
+
+async def test_a_stream_that_cannot_be_closed_early_is_let_go():
+    class Plain:
+        def __init__(self):
+            self.events = iter([TextPiece("a"), Finish("stop"), TextPiece("never heard")])
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            return next(self.events)
+
+    class PlainBackend(ScriptedBackend):
+        def stream(self, _request):
+            return Plain()
+
+    assert (await Workbench(PlainBackend()).work()).context.text == "a"
+
+
 # --- time ---------------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 from histories import flaws
 from scripted_backend import Park, ScriptedBackend, answer, call, calling
-from workbench import NOW, SESSION, Workbench, bench
+from workbench import ME, NOW, SESSION, Workbench, bench
 
 from argentor_asgi.agent.skills import skill
 from argentor_asgi.ops.clock import SystemClock
@@ -197,6 +197,19 @@ async def test_what_the_user_left_for_a_cancelled_run_stays_in_the_session():
     running.cancel()
     await running
     assert [message.content for message in await made.history()] == ["hi", "and this"]
+
+
+async def test_a_run_whose_session_is_gone_ends_like_any_other(caplog):
+    made = bench([TextPiece("a"), Park()])
+    await made.open()
+    await made.ask()
+    running = asyncio.create_task(made.carry())
+    await made.backend.parked.wait()
+    await made.store.delete_session(ME, SESSION)
+    running.cancel()
+    worked = await running
+    assert worked.events[-1].text == "a"
+    assert "did not end cleanly: No session has this id." in caplog.text
 
 
 async def test_a_write_that_has_begun_is_finished_once_though_the_run_is_cancelled():
