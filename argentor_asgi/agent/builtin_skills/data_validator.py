@@ -93,8 +93,9 @@ def _ip(version: int) -> Callable[[str], JsonObject]:
     def checked(value: str) -> JsonObject:
         from ipaddress import IPv4Address, IPv6Address  # noqa: PLC0415  few calls need it
 
+        _need(len(value) <= _IP_CHARS, f"it is longer than {_IP_CHARS} characters")
         try:
-            found = (IPv4Address if version == 4 else IPv6Address)(value[:_IP_CHARS])  # noqa: PLR2004  the version's name
+            found = (IPv4Address if version == 4 else IPv6Address)(value)  # noqa: PLR2004  the version's name
         except ValueError as error:
             raise _Invalid(f"it is not an IPv{version} address") from error
         return {"normalized": str(found), "private": found.is_private, "loopback": found.is_loopback}

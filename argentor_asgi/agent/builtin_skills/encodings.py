@@ -128,7 +128,10 @@ def _html_encode(input: str) -> str:  # noqa: A002  as above
 def _html_decode(input: str) -> str:  # noqa: A002  as above
     from html import unescape  # noqa: PLC0415  few calls need it
 
-    return unescape(input)
+    try:
+        return unescape(input)
+    except ValueError:
+        raise SkillRefused("The input has a character reference with thousands of digits.") from None
 
 
 def _jwt_decode(input: str) -> JsonObject:  # noqa: A002  as above

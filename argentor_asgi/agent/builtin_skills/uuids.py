@@ -15,6 +15,7 @@ BULK = 100
 _NIL = UUID(int=0)
 _UUID_CHARS = 64
 _UNIX_EPOCH_100NS = 0x01B21DD213814000
+_YEAR_10000_S = 253_402_300_800
 
 Operation = Literal["generate", "generate_bulk", "parse", "validate", "nil", "is_nil"]
 Version = Literal[4, 7]
@@ -105,7 +106,7 @@ def _stamped(number: int, version: int) -> UUID:
 def _read(text: str) -> UUID:
     """Return the UUID written in `text`: 32 hexadecimal digits, with hyphens, in braces, or as a URN."""
     try:
-        return UUID(text.strip()[:_UUID_CHARS])
+        return UUID(text.strip() if len(text) <= _UUID_CHARS else "")
     except ValueError:
         raise SkillRefused(f"{text[:_UUID_CHARS]!r} is not a UUID.") from None
 
@@ -115,6 +116,6 @@ def _variant(read: UUID) -> str:
 
 
 def _time(read: UUID) -> datetime | None:
-    """Return when a UUID of version 1 or 7 was made, as it says itself."""
+    """Return when a UUID of version 1 or 7 was made, as it says itself; None beyond the year 9999."""
     seconds = {7: (read.int >> 80) / 1000, 1: (read.time - _UNIX_EPOCH_100NS) / 1e7}.get(read.version or 0)
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    return None if seconds is None or seconds >= _YEAR_10000_S else datetime.fromtimestamp(seconds, UTC)

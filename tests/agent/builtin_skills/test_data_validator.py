@@ -52,7 +52,7 @@ INVALID = {
         "http://-a",
     ],
     "ipv4": ["", "256.1.1.1", "1.2.3", "01.2.3.4", "::1", "1.2.3.4\n"],
-    "ipv6": ["", "127.0.0.1", ":::", "12345::"],
+    "ipv6": ["", "127.0.0.1", ":::", "12345::", "fe80::1%" + "a" * 57],
     "uuid": ["", "x", "017f22e279b07cc398c4dc0c0c07398f", "017f22e2-79b0-7cc3-98c4-dc0c0c07398f\n"],
     "phone": ["", "12345", "1" * 16, "12345a7890", "++34600123456", "٣٤٦٠٠١٢٣٤٥٦"],
     "credit_card": ["", "4111111111111112", "41111111111", "4" * 20, "4111x1111"],
@@ -108,10 +108,9 @@ async def test_a_value_is_taken_to_the_bound() -> None:
 
 
 @pytest.mark.parametrize("operation", sorted(_CHECKS))
-@pytest.mark.parametrize("piece", ["a", "1", ".", "-", "@", "é", "a.", "1-", "[", " ", "a@", "+a"])
-async def test_a_long_adversarial_value_is_answered(operation: str, piece: str) -> None:
-    got = await answer(data_validator, operation=operation, value=(piece * 10**5)[: 10**5])
-    assert got["format"] == operation
+def test_a_long_adversarial_value_is_answered(operation: str) -> None:
+    for piece in ("a", "1", ".", "-", "@", "é", "a.", "1-", "[", " ", "a@", "+a"):
+        holds(operation, (piece * 10**5)[: 10**5])
 
 
 def holds(operation: str, value: str) -> bool:

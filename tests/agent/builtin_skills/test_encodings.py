@@ -100,6 +100,7 @@ async def test_a_jwt_is_shown_and_marked_as_not_verified() -> None:
         ("base64url_decode", "a", "not base64url"),
         ("hex_decode", "abc", "not hexadecimal"),
         ("url_decode", "%ff", "not UTF-8"),
+        ("html_decode", "&#" + "9" * 10**5 + ";", "digits"),
         ("jwt_decode", "a.b", "three parts"),
         ("jwt_decode", "YQ.YQ.YQ", "not JSON"),
         ("hex_encode", "x" * (INPUT_BYTES + 1), "too long"),

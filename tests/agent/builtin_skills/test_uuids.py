@@ -36,7 +36,8 @@ async def test_a_uuid_says_what_is_in_it() -> None:
     one = str(library.uuid1())
     assert abs(datetime.fromisoformat((await answer(uuid_generator, operation="parse", uuid=one))["timestamp"])
                - datetime.now(UTC)) < timedelta(days=1)  # fmt: skip
-    assert "timestamp" not in await answer(uuid_generator, operation="parse", uuid=str(library.uuid4()))
+    for timeless in (str(library.uuid4()), "ffffffff-ffff-7fff-bfff-ffffffffffff"):
+        assert "timestamp" not in await answer(uuid_generator, operation="parse", uuid=timeless)
 
 
 async def test_validate_nil_and_is_nil() -> None:
@@ -50,6 +51,7 @@ async def test_validate_nil_and_is_nil() -> None:
 
 async def test_what_is_no_uuid_is_refused() -> None:
     assert "is not a UUID" in await refusal(uuid_generator, operation="parse", uuid="x" * 10**6)
+    assert "is not a UUID" in await refusal(uuid_generator, operation="parse", uuid="0" * 32 + "{" * 33)
     assert "also needs: uuid" in await refusal(uuid_generator, operation="parse")
 
 
