@@ -70,6 +70,8 @@ def serving(served: Served, command: Sequence[str], cores: frozenset[int]) -> It
     It stays on `cores`. Raises `RuntimeError` with the end of its output if it ends, or has not answered in `START_S`.
     """
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as bound, tempfile.TemporaryFile() as errors:
+        # Accepted sockets inherit it. Servers set it themselves, but uvicorn takes an inherited socket for a Unix one.
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         arguments = [word.format(fd=bound.fileno(), app=served.path) for word in command]
         began = time.perf_counter()
         process = subprocess.Popen(  # noqa: S603  our own interpreter, and arguments made here
