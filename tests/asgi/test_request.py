@@ -1,0 +1,191 @@
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from argentor_asgi.asgi.request import (
+    QUERY_FIELDS,
+    ClientDisconnected,
+    Incoming,
+    Request,
+    joined,
+    parsed_query,
+    request_ids,
+)
+from argentor_asgi.asgi.types import Message
+from argentor_asgi.errors import BadRequest, BodyTooLarge, MalformedJson, UnsupportedMediaType
+from asgi_driver import pairs, scope_of
+
+LIMIT = 10
+
+
+def incoming(headers: Any = (), target: str = "/", **others: Any) -> Incoming:
+    return Incoming(scope_of("http", target, pairs(headers), method="GET", **others), nothing, request_ids())
+
+
+async def nothing() -> Message:
+    raise AssertionError("nobody asked for this")
+
+
+def request(*pieces: bytes | None, headers: Any = (), limit: int = LIMIT) -> Request:
+    """A request whose body comes in `pieces`; None is the client leaving."""
+    waiting = list(pieces)
+
+    async def receive() -> Message:
+        piece = waiting.pop(0)
+        if piece is None:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": piece, "more_body": bool(waiting)}
+
+    return Request(scope_of("http", "/", pairs(headers), method="POST"), receive, request_ids(), limit)
+
+
+# --- what every incoming has -------------------------------------------------------------------------------------
+
+
+def test_a_header_is_found_by_its_lower_case_name():
+    assert incoming({"Accept": "text/html"}).header("accept") == "text/html"
+    assert incoming().header("accept") is None
+
+
+def test_repeated_headers_are_joined_cookies_by_semicolons():
+    fields = [("Cookie", "a=1"), ("Via", "x"), ("Cookie", "b=2"), ("Via", "y"), ("Host", "h")]
+    one = incoming(fields)
+    assert (one.header("cookie"), one.header("via"), one.header("host")) == ("a=1; b=2", "x, y", "h")
+    assert list(one.headers) == pairs(fields)
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"a", b"b", b"cookie"]), st.binary(max_size=3))))
+def test_joining_keeps_every_value_in_order(headers: list[tuple[bytes, bytes]]):
+    fields = joined(headers)
+    assert set(fields) == {name for name, _ in headers}
+    for name, value in fields.items():
+        glue = b"; " if name == b"cookie" else b", "
+        assert value == glue.join(given for known, given in headers if known == name)
+
+
+@pytest.mark.parametrize("sane", ["a", "A-Z_0.9", "x" * 128])
+def test_a_sane_request_id_is_kept(sane: str):
+    assert incoming({"X-Request-ID": sane}).id == sane
+
+
+@pytest.mark.parametrize("strange", ["", "x" * 129, "a b", "a\r\nb", 'a"b', "ä", "a/b"])
+def test_a_strange_request_id_is_replaced(strange: str):
+    made = incoming({"X-Request-ID": strange}).id
+    assert len(made) == 16
+    assert int(made, 16) >= 0
+
+
+def test_made_ids_are_unique_and_hexadecimal():
+    ids = request_ids()
+    made = [next(ids) for _ in range(1000)]
+    assert len(set(made)) == 1000
+    assert {len(one) for one in made} == {16}
+    assert all(int(one, 16) >= 0 for one in made)
+    assert next(request_ids())[:8] != made[0][:8]
+
+
+def test_the_client_is_its_address_or_nobody():
+    assert incoming().client == "127.0.0.1"
+    assert incoming(client=None).client is None
+
+
+def test_the_path_is_the_decoded_one():
+    assert incoming(target="/a%20b").path == "/a b"
+
+
+def test_the_query_keeps_every_value_and_the_blank_ones():
+    assert incoming(target="/?a=1&b=&a=%C3%BC+x").query == {"a": ["1", "ü x"], "b": [""]}
+    assert incoming().query == {}
+    assert incoming(query_string=None).query == {}
+
+
+@pytest.mark.parametrize("query", [b"a=%ff", b"\xff=1", b"&".join([b"a=1"] * (QUERY_FIELDS + 1))])
+def test_a_query_that_cannot_be_read_is_a_bad_request(query: bytes):
+    with pytest.raises(BadRequest):
+        parsed_query(query)
+
+
+def test_a_query_may_have_as_many_parameters_as_the_bound():
+    assert len(parsed_query(b"&".join([b"a=1"] * QUERY_FIELDS))["a"]) == QUERY_FIELDS
+
+
+# --- bodies ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pieces", [[b"abc"], [b"a", b"b", b"c"], [b"", b"abc", b""], [b"ab", b"c"]])
+async def test_a_body_is_the_sum_of_its_pieces_read_once(pieces: list[bytes]):
+    one = request(*pieces)
+    assert await one.body() == b"abc"
+    assert await one.body() == b"abc"
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Length": str(LIMIT)}])
+async def test_a_body_of_exactly_the_limit_is_read(headers: dict[str, str]):
+    assert await request(b"x" * LIMIT, headers=headers).body() == b"x" * LIMIT
+
+
+@pytest.mark.parametrize("pieces", [[b"x" * (LIMIT + 1)], [b"x"] * (LIMIT + 1)])
+async def test_one_byte_more_is_too_large(pieces: list[bytes]):
+    with pytest.raises(BodyTooLarge):
+        await request(*pieces).body()
+
+
+async def test_a_length_over_the_limit_is_refused_before_reading():
+    with pytest.raises(BodyTooLarge):
+        await request(headers={"Content-Length": str(LIMIT + 1)}).body()
+
+
+@pytest.mark.parametrize("length", ["", "-1", "+1", "1, 1", "0x1", "1.0", "9" * 19, "٣".encode().decode("latin-1")])
+async def test_a_length_that_is_no_number_is_a_bad_request(length: str):
+    with pytest.raises(BadRequest):
+        await request(b"x", headers={"Content-Length": length}).body()
+
+
+@pytest.mark.parametrize("pieces", [[None], [b"a", None]])
+async def test_a_client_that_leaves_in_its_body_is_told_apart(pieces: list[bytes | None]):
+    with pytest.raises(ClientDisconnected):
+        await request(*pieces).body()
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    n: int
+
+
+@pytest.mark.parametrize(
+    "media",
+    ["application/json", "Application/JSON", "application/json; charset=utf-8", "application/a2a+json ;x=y"],
+)
+async def test_json_is_read_into_its_type(media: str):
+    assert await request(b'{"n":1}', headers={"Content-Type": media}).read(Ask) == Ask(1)
+
+
+@pytest.mark.parametrize("media", ["", "text/json", "application/jsonx", "application/x-www-form-urlencoded", "json"])
+async def test_another_media_type_is_refused(media: str):
+    with pytest.raises(UnsupportedMediaType):
+        await request(b'{"n":1}', headers={"Content-Type": media}).read(Ask)
+
+
+async def test_an_empty_body_is_none_only_where_it_may_be():
+    assert await request(b"").read(Ask, optional=True) is None
+    with pytest.raises(MalformedJson):
+        await request(b"", headers={"Content-Type": "application/json"}).read(Ask)
+
+
+async def test_an_optional_body_that_is_there_must_be_json():
+    with pytest.raises(UnsupportedMediaType):
+        await request(b'{"n":1}').read(Ask, optional=True)
+
+
+@given(st.lists(st.binary(max_size=4), min_size=1, max_size=6))
+async def test_any_cutting_gives_the_same_body_or_refusal(pieces: list[bytes]):
+    whole = b"".join(pieces)
+    try:
+        body = await request(*pieces).body()
+    except BodyTooLarge:
+        assert len(whole) > LIMIT
+    else:
+        assert body == whole
