@@ -301,8 +301,6 @@ def _without_null(field: JsonObject) -> JsonObject:
         return field
     kinds = [kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}]
     rest = {key: value for key, value in field.items() if key not in {"anyOf", "default"}}
-    if "enum" in rest:
-        rest["enum"] = [choice for choice in rest["enum"] if choice is not None]
     return {**rest, **kinds[0]} if len(kinds) == 1 else {**rest, **({"anyOf": kinds} if kinds else {})}
 
 

@@ -34,8 +34,6 @@ def applied(function: Callable[..., Number], *operands: Number) -> Number:
         raise SkillRefused("Division by zero has no result.") from None
     except OverflowError:
         raise SkillRefused("The result is too large.") from None
-    except ValueError:
-        raise SkillRefused("The operation is not defined for this number.") from None
 
 
 def settled(number: Number) -> Number:

@@ -192,8 +192,6 @@ def _measures(numbers: list[float]) -> dict[str, Number]:
         "max": numbers[-1],
         "stdev": math.sqrt(math.fsum((number - mean) ** 2 for number in numbers) / max(1, count - 1)),
     }
-    if not all(map(math.isfinite, found.values())):
-        raise OverflowError
     return {name: rounded(number, _DECIMALS) for name, number in found.items()}
 
 

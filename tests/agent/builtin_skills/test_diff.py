@@ -101,6 +101,15 @@ def test_edits_out_of_work_are_still_a_difference(old: str, new: str, work: int)
     assert sides(old, new, work=work)[:2] == (list(old), list(new))
 
 
+def test_the_search_follows_edits_up_to_the_bound() -> None:
+    half = [str(number) for number in range(DISTANCE // 2)]
+    spread = [piece for number in half for piece in (number, f"+{number}")]
+    assert sides(half, [*spread, "end"])[2] == len(half)
+    kept = [str(number) for number in range(DISTANCE + 1)]
+    many = [piece for number in kept for piece in (f"+{number}", number)]
+    assert sides(kept, [*many, "end"]) == (kept, [*many, "end"], 0)
+
+
 @given(texts, texts)
 def test_a_text_patched_with_its_diff_is_the_other_text(old: str, new: str) -> None:
     assert patched(old, unified(old, new)) == new

@@ -4,7 +4,7 @@ from typing import get_args
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from skillcalls import answer, refusal
+from skillcalls import answer, context_of, refusal
 
 from argentor_asgi.agent.builtin_skills.comparing import compares, kind_of, same, sort_key
 from argentor_asgi.agent.builtin_skills.json_query import (
@@ -105,6 +105,15 @@ async def test_validate_says_why_not() -> None:
 )
 async def test_what_does_not_fit_is_refused_in_words(arguments: dict[str, object], words: str) -> None:
     assert words in await refusal(json_query, **arguments)
+
+
+async def test_values_that_nest_beyond_any_stack_are_refused() -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    got = await json_query.execute({"operation": "type_of", "data": deep}, context_of())
+    assert got.is_error
+    assert "deeper" in got.content
 
 
 async def test_the_data_is_bounded_to_the_byte() -> None:
