@@ -30,6 +30,9 @@ class Liveness:
     service: str = SERVICE
 
 
+OK, ALIVE, SHUTTING_DOWN = Liveness("ok"), Liveness("alive"), Liveness("shutting_down")
+
+
 @dataclass(frozen=True, slots=True)
 class Readiness:
     """The body of `/health/ready`: four checks by the names of the original, then each probe by its own."""
@@ -70,11 +73,11 @@ class Health:
 
     def health(self) -> tuple[int, Liveness]:
         """Say whether the process serves: 503 from the moment that the drain begins."""
-        return (503, Liveness("shutting_down")) if self._drain.draining else (200, Liveness("ok"))
+        return (503, SHUTTING_DOWN) if self._drain.draining else (200, OK)
 
     def live(self) -> tuple[int, Liveness]:
         """Say that the process runs, draining or not: a 503 here would have it killed."""
-        return 200, Liveness("alive")
+        return 200, ALIVE
 
     async def ready(self) -> tuple[int, Readiness]:
         """Say whether to send work here: 200 when every check that counts is `ok`, else 503.
