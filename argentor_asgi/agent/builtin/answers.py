@@ -225,18 +225,37 @@ def _verdict(kind: str, valid: bool, spanish: bool) -> str:
 def _validator(arguments: JsonObject, data: JsonObject, spanish: bool) -> str:
     kind = str(data.get("format", arguments["operation"])).replace("_", " ")
     details = data.get("details")
-    reason = f" ({shown(details)})" if details and not data["valid"] else ""
-    return f"{_brief(arguments['value'])}: {_verdict(kind, bool(data['valid']), spanish)}{reason}"
+    why = details.get("reason") if isinstance(details, dict) else details
+    reason = f" ({shown(why).rstrip('.')})" if why and not data["valid"] else ""
+    return f"{_brief(arguments['value'])}: {_verdict(kind, bool(data['valid']), spanish).removesuffix('.')}{reason}."
+
+
+def _table(arguments: JsonObject, data: JsonObject, spanish: bool) -> str:
+    if isinstance(data.get("csv"), str):
+        return str(data["csv"])
+    result = data.get("result")
+    if arguments.get("operation") == "count_rows":
+        return f"{shown(result)} {'filas' if spanish else 'rows'}."
+    if arguments.get("operation") == "headers" and isinstance(result, list):
+        return ", ".join(shown(name) for name in result)
+    if arguments.get("operation") == "parse":
+        return "\n".join(", ".join(shown(cell) for cell in row) for row in [data["headers"], *data["rows"]])
+    return rendered(data) if result is None else shown(result)
 
 
 def _difference_of(_: JsonObject, data: JsonObject, spanish: bool) -> str:
     if data.get("lines_added") == 0 and data.get("lines_removed") == 0 and not data.get("diff"):
         return "Son iguales." if spanish else "They are the same."
-    return str(data["diff"]) if data.get("diff") else rendered(data)
+    return str(data["diff"]).rstrip("\n") if data.get("diff") else rendered(data)
 
 
 def _summary(_: JsonObject, data: JsonObject, _spanish: bool) -> str:
-    return str(data["summary"]) if "summary" in data else rendered(data.get("keywords", data))
+    if "summary" in data:
+        return str(data["summary"])
+    rows = data.get("keywords") or data.get("frequencies")
+    if not rows:
+        return rendered(data)
+    return ", ".join(f"{row['word']} ({row['count']})" for row in rows[:LISTED])
 
 
 def _stored(arguments: JsonObject, data: JsonObject, spanish: bool) -> str:
@@ -268,8 +287,21 @@ def _forgotten(_: JsonObject, data: JsonObject, spanish: bool) -> str:
 def _skills(_: JsonObject, data: JsonObject, _spanish: bool) -> str:
     rows = data.get("skills") or [data]
     if len(rows) == 1 and "parameters_schema" in rows[0]:
-        return f"{rows[0]['name']}: {rows[0]['description']}\n{shown(rows[0]['parameters_schema'])}"
+        fields = _fields(rows[0]["parameters_schema"])
+        return "\n".join([f"{rows[0]['name']}: {rows[0]['description']}", *fields])
     return "\n".join(f"- {row['name']}: {row['description']}" for row in rows)
+
+
+def _fields(schema: JsonObject) -> list[str]:
+    """Return one line for each argument: its name, what it may be, and what it is for."""
+    required = schema.get("required", [])
+    lines = []
+    for name, field in schema.get("properties", {}).items():
+        choices = "|".join(shown(choice) for choice in field.get("enum", []))
+        kind = choices or shown(field.get("type", ""))
+        must = "*" if name in required else ""
+        lines.append(f"- {name}{must}{f' ({kind})' if kind else ''}: {field.get('description', '')}".rstrip(": "))
+    return lines
 
 
 _TEMPLATES: Mapping[str, Template] = {
@@ -281,6 +313,7 @@ _TEMPLATES: Mapping[str, Template] = {
     "encode_decode": _encode,
     "uuid_generator": _uuids,
     "data_validator": _validator,
+    "csv_processor": _table,
     "diff": _difference_of,
     "summarizer": _summary,
     "memory_store": _stored,

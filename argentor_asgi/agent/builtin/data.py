@@ -2,7 +2,19 @@
 
 from collections.abc import Sequence
 
-from argentor_asgi.agent.builtin.moves import MISSING, Ask, Call, Context, Move, need, read, refers
+from argentor_asgi.agent.builtin.moves import (
+    MISSING,
+    Ask,
+    Call,
+    Context,
+    Move,
+    Say,
+    need,
+    primary,
+    read,
+    refers,
+    shown,
+)
 from argentor_asgi.agent.builtin.text import after, before, pattern, spans
 from argentor_asgi.agent.builtin.texts import LEAD
 from argentor_asgi.errors import GatewayError
@@ -72,17 +84,26 @@ def query(text: str, context: Context) -> Move | None:
     head, values, tail = found
     tail = tail.rstrip("?.! ")
     if not head and not tail and len(values) == 1:
-        return _describe(values[0])
+        return _describe(values[0], context)
     arguments = _pair(head, values) if len(values) > 1 else _whole(head, tail) or _pathed(head, tail)
     return Call("json_query", {"data": values[0]} | arguments) if arguments else None
 
 
-def _describe(data: JsonValue) -> Move:
+def _describe(data: JsonValue, context: Context) -> Move:
     """Look up the type, then the keys of an object or the length of anything else."""
     second = "keys" if isinstance(data, dict) else "length"
 
-    def then(_: JsonValue) -> Move:
-        return Call("json_query", {"operation": second, "data": data})
+    def tell(kind: JsonValue, found: JsonValue) -> Move:
+        listed = ", ".join(map(shown, found)) if isinstance(found, list) else shown(found)
+        if second == "keys":
+            return Say(
+                context.say(f"JSON of type {kind}; its keys: {listed}.", f"JSON de tipo {kind}; sus claves: {listed}.")
+            )
+        return Say(context.say(f"JSON of type {kind}, length {listed}.", f"JSON de tipo {kind}, longitud {listed}."))
+
+    def then(kind: JsonValue) -> Move:
+        arguments: JsonObject = {"operation": second, "data": data}
+        return Call("json_query", arguments, lambda found: tell(shown(primary(kind)), primary(found)))
 
     return Call("json_query", {"operation": "type_of", "data": data}, then)
 

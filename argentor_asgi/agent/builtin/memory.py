@@ -41,9 +41,9 @@ _MINE = (
 )
 _STOP = words(
     "a an the of to in on for and or is are was were be do does did what which who whom where when how my me i you "
-    "your know remember tell told say about it that this am s have has old many please el la los las un una de del que y o es "
-    "son era fue mi mis me te tu se su cual cuales quien como donde cuando cuanto cuantos cuantas sabes recuerdas dije "
-    "en por para lo al sobre tiene acuerdas conte"
+    "your know remember tell told say about it that this am s have has old many please el la los las un una de del "
+    "que y o es son era fue mi mis me te tu se su cual cuales quien como donde cuando cuanto cuantos cuantas sabes "
+    "recuerdas dije en por para lo al sobre tiene acuerdas conte"
 )
 _KIN = (
     "dog,perro,perra,puppy,perrito", "cat,gato,gata,kitten", "birthday,cumpleanos,born,naci,cumplo,nacimiento",
@@ -135,8 +135,9 @@ def _fitting(notes: Sequence[str], asked: Sequence[str]) -> list[str]:
     A note must share a word (or its twin in the other language) that is not only about naming, if there is one.
     """
     enough = min(1.0, sum(_weight(word) for word in asked))
+    only_naming = set(asked) <= _NAMING
     fits = [(_shared(note, asked), -_strange(note, asked), note) for note in notes]
-    kept = [fit for fit in fits if fit[0] >= enough]
+    kept = [fit for fit in fits if fit[0] >= enough and not (only_naming and fit[1])]
     return [note for _, _, note in sorted(kept, key=lambda fit: fit[:2], reverse=True)]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from argentor_asgi.agent.builtin.text import Language, after, bare, unquote
+from argentor_asgi.agent.builtin.text import Language, after, bare, pattern, unquote
 from argentor_asgi.protocol.llm import ToolSpec
 from argentor_asgi.protocol.schema import JsonObject, JsonValue, encode
 
@@ -105,7 +105,9 @@ def read(operand: str, context: Context) -> str | None:
     """Return the text that an operand stands for; None when it is blank or refers to a result that is not there."""
     if refers(operand):
         return None if context.previous is MISSING else shown(context.previous)
-    operand = operand.strip().removeprefix(":").strip()
+    operand = (
+        pattern(r":\s+").sub("", operand.strip(), count=1) if operand.lstrip().startswith(":") else operand.strip()
+    )
     if (rest := after(_FILLER, operand)) and rest.strip(" :"):
         operand = rest.strip().removeprefix(":").strip()
     quoted = unquote(operand) if unquote(operand) is not None else unquote(operand.rstrip("?.! "))

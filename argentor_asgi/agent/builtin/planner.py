@@ -229,9 +229,12 @@ def _replay(agenda: Sequence[Step], done: Sequence[_Done], context: Context) -> 
     previous = context.previous
     for at, step in enumerate(agenda):
         now = Context(context.lang, context.tools, previous, context.asked)
+        broken = len(left) < len(done) and done[len(done) - len(left) - 1].is_error and previous is MISSING
         move, previous = _worked(step(now), left, now, lines)
         if isinstance(move, Call):
             return _State(tuple(lines), call=move)
+        if isinstance(move, Ask) and broken:
+            move = Say(_left_out(context))
         if isinstance(move, Ask):
             return _State((*lines, move.question), open=_Open(move.fill, tuple(agenda[at + 1 :]), previous))
         if move:
@@ -275,6 +278,13 @@ def _told(call: _Done, context: Context) -> str:
     if call.is_error:
         return failure(call.name, call.content, context.lang)
     return answer(call.name, call.arguments, call.content, context.lang)
+
+
+def _left_out(context: Context) -> str:
+    return context.say(
+        "I left the next step out, since it needs the result of the one that failed.",
+        "He omitido el paso siguiente, porque necesita el resultado del que falló.",
+    )
 
 
 def _absent(skill: str, context: Context) -> str:

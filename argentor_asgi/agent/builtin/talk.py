@@ -160,12 +160,13 @@ def otherwise(text: str, context: Context) -> Move:
     """Offer the skill that the words are nearest to, else give the help answer."""
     if spec := suggest(text, context.tools):
         form = call_form(spec)
+        about = spec.description.partition(". ")[0].rstrip(".")[:160]
         return Say(
             context.say(
                 f"I am {MODEL}, a planner without a language model, and did not recognise that. Do you mean the skill "
-                f"`{spec.name}` ({spec.description.rstrip('.')})? Call it like `{form}`.",
+                f"`{spec.name}` ({about})? Call it like `{form}`.",
                 f"Soy {MODEL}, un planificador sin modelo de lenguaje, y no he reconocido eso. ¿Te refieres a la "
-                f"habilidad `{spec.name}` ({spec.description.rstrip('.')})? Llámala así: `{form}`.",
+                f"habilidad `{spec.name}` ({about})? Llámala así: `{form}`.",
             )
         )
     regret = context.say("I did not recognise that request.", "No he reconocido esa petición.")
