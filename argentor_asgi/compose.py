@@ -28,7 +28,7 @@ from argentor_asgi.api import skills as skills_api
 from argentor_asgi.asgi.app import build
 from argentor_asgi.asgi.bind import Constant
 from argentor_asgi.asgi.openapi import document
-from argentor_asgi.asgi.route import Route, Socket, routes_in, rows_of, unmatched
+from argentor_asgi.asgi.route import Handler, Route, Socket, routes_in, rows_of, unmatched
 from argentor_asgi.asgi.types import App, Middleware, Receive, Scope, Send
 from argentor_asgi.config import Config, check, load
 from argentor_asgi.errors import ConfigError, GatewayError
@@ -54,8 +54,6 @@ DRAIN_RESERVE_S: Final = 0.5
 """What the drain keeps of its time for ending what did not finish, and for saying goodbye."""
 
 log = logging.getLogger("argentor")
-
-Handler = Callable[..., object]
 
 
 @dataclass(frozen=True, slots=True)

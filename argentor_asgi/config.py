@@ -115,9 +115,12 @@ class Agent:
         Literal["continue", "cancel"], Meta(description="What becomes of a run when the client that waits for it goes.")
     ] = "continue"
     on_busy: Annotated[
-        Literal["reject", "enqueue", "interrupt", "steer"],
-        Meta(description="What becomes of a message to a session that works on another."),
-    ] = "reject"
+        Literal["reject", "enqueue", "interrupt", "steer"] | None,
+        Meta(
+            description="What becomes of a message to a session that works on another; "
+            "by default `enqueue` on a WebSocket, else `reject`."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

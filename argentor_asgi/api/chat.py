@@ -98,7 +98,7 @@ class ChatRequest:
     on_busy: OnBusy | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ChatReply:
     """The agent's answer, and the session in which it was given."""
 
@@ -111,7 +111,7 @@ class ChatReply:
     finish_reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AgentStatus:
     """Whether the agent takes messages, and what it is."""
 
@@ -186,7 +186,9 @@ async def chat(
 async def agent_status(services: Services) -> AgentStatus:
     """Say whether the agent takes messages: it is ready when the readiness probes are."""
     status, _ = await services.health.ready()
-    return AgentStatus(status == 200, len(services.skills), services.backend.name, services.backend.model, len(services.runs))
+    return AgentStatus(
+        status == 200, len(services.skills), services.backend.name, services.backend.model, len(services.runs)
+    )
 
 
 def event_stream(

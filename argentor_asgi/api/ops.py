@@ -15,7 +15,7 @@ from argentor_asgi.security.identity import Principal
 Accept = Annotated[str | None, Header("accept")]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OpenConnections:
     """Your open WebSockets: how many, and the sessions that they belong to."""
 
@@ -23,7 +23,7 @@ class OpenConnections:
     session_ids: list[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GatewayNumbers:
     """What the gateway counts, as JSON; `/metrics` has all of it. Connections and sessions are your own."""
 

@@ -23,7 +23,7 @@ OfSession = Annotated[str | None, Meta(max_length=64, description="Only runs of 
 After = Annotated[int, Meta(ge=0, le=2**53, description="Begin behind the event of this number.")]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunView:
     """One user message worked to its end. `last_seq` is the number of its newest event, once it has ended."""
 
@@ -41,7 +41,7 @@ class RunView:
     last_seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cancelling:
     """The run as the cancel met it: live, and ending now, or already ended."""
 

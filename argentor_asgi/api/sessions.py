@@ -18,7 +18,7 @@ from argentor_asgi.security.identity import Principal
 After = Annotated[int, Meta(ge=0, le=2**53, description="Leave out this many of the oldest messages.")]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SessionSummary:
     """A conversation, by its head."""
 
@@ -29,7 +29,7 @@ class SessionSummary:
     title: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MessageView:
     """One thing said."""
 
@@ -39,7 +39,7 @@ class MessageView:
     timestamp: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SessionView:
     """A conversation with its messages, oldest first."""
 
@@ -52,7 +52,7 @@ class SessionView:
     metadata: JsonObject
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SessionDeleted:
     """The session is gone."""
 

@@ -9,7 +9,7 @@ from argentor_asgi.gateway.services import Services
 from argentor_asgi.protocol.schema import JsonObject, JsonValue
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SkillSummary:
     """A skill, by name."""
 
@@ -17,7 +17,7 @@ class SkillSummary:
     description: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SkillView:
     """A skill with the JSON Schema of its arguments and what it needs."""
 

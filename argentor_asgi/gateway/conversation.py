@@ -8,7 +8,7 @@ cursor each and no memory; one that keeps asking without reading is closed with 
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Final
 
 from argentor_asgi.asgi.websocket import Disconnected, MessageTooLarge, WebSocket
@@ -200,7 +200,7 @@ def failure_of(run: Run) -> GatewayError:
     return by_code(run.error_code or "internal")()
 
 
-async def _end(tasks: list[asyncio.Task[object]] | list[asyncio.Task[None]]) -> None:
+async def _end(tasks: Sequence[asyncio.Task[object]]) -> None:
     """Cancel the tasks and wait until they are gone."""
     for task in tasks:
         task.cancel()

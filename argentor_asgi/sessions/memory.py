@@ -148,6 +148,11 @@ class MemoryStore:
         self._keep_run(found, run, is_unsaid=message is None)
         return None
 
+    async def get_claim(self, scope: Scope, key: str) -> Claim | None:
+        """Return the key's claim."""
+        claim, _ = self._claims.get((scope, key), (None, None))
+        return claim
+
     async def start_run(self, run: Run, message: Message) -> None:
         """Store a queued run's message and its new fields."""
         found = self._runs.get(run.id)

@@ -24,6 +24,7 @@ RUN_FIELDS: Final = (
     "input_tokens, output_tokens, cached_tokens, estimated"
 )
 """The columns of a run that change."""
+CLAIM_COLUMNS: Final = "key, fingerprint, run_id"
 RUN_COLUMNS: Final = f"id, session_id, tenant, owner, input, created_at, last_seq, {RUN_FIELDS}"
 
 
@@ -143,7 +144,7 @@ def event_of(row: sqlite3.Row) -> LoggedEvent:
 
 
 def claim_of(row: sqlite3.Row) -> Claim:
-    """Return the claim of a row of key, fingerprint, run_id."""
+    """Return the claim of a row of `CLAIM_COLUMNS`."""
     return Claim(row["key"], row["fingerprint"], row["run_id"])
 
 

@@ -22,9 +22,11 @@ from argentor_asgi.sessions.database import open_writer
 from argentor_asgi.sessions.lock import lock_database
 from argentor_asgi.sessions.reader import Listing, Reader
 from argentor_asgi.sessions.rows import (
+    CLAIM_COLUMNS,
     MESSAGE_COLUMNS,
     RUN_COLUMNS,
     SESSION_COLUMNS,
+    claim_of,
     event_of,
     message_of,
     message_values,
@@ -42,6 +44,7 @@ T = TypeVar("T")
 
 _SESSION: Final = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE id = ? AND owner = ? AND tenant = ?"
 _RUN: Final = f"SELECT {RUN_COLUMNS} FROM runs WHERE id = ? AND owner = ? AND tenant = ?"
+_CLAIM: Final = f"SELECT {CLAIM_COLUMNS} FROM claims WHERE tenant = ? AND owner = ? AND key = ?"
 _NEWEST_FIRST: Final = "AND (created_at, id) < (?, ?) ORDER BY created_at DESC, id DESC LIMIT ?"
 _SESSIONS: Final = Listing(
     f"SELECT {SESSION_COLUMNS} FROM sessions WHERE tenant = ? AND owner = ? {_NEWEST_FIRST}", ("created_at", "id")
@@ -181,6 +184,10 @@ class SqliteStore:
         """Store the session, the claim, the message and the run, or return the earlier claim."""
         row = None if message is None else message_values(message)
         return await self._write(statements.begin_run, run, session=session, message=row, claim=claim, now=self._now())
+
+    async def get_claim(self, scope: Scope, key: str) -> Claim | None:
+        """Return the key's claim."""
+        return self._read().one(claim_of, _CLAIM, (scope.tenant, scope.owner, key))
 
     async def start_run(self, run: Run, message: Message) -> None:
         """Store a queued run's message and its new fields."""

@@ -12,6 +12,7 @@ from typing import Final
 from argentor_asgi.errors import SessionNotFound, StaleSession
 from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.sessions.rows import (
+    CLAIM_COLUMNS,
     MESSAGE_COLUMNS,
     RUN_COLUMNS,
     RUN_FIELDS,
@@ -107,9 +108,7 @@ def begin_run(
 def _claimed(db: sqlite3.Connection, run: Run, claim: Claim) -> Claim | None:
     """Return the earlier claim of the key, or claim it and return None."""
     where = (run.tenant, run.owner, claim.key)
-    row = db.execute(
-        "SELECT key, fingerprint, run_id FROM claims WHERE tenant = ? AND owner = ? AND key = ?", where
-    ).fetchone()
+    row = db.execute(f"SELECT {CLAIM_COLUMNS} FROM claims WHERE tenant = ? AND owner = ? AND key = ?", where).fetchone()
     if row is not None:
         return claim_of(row)
     db.execute(

@@ -79,6 +79,13 @@ class RunStoreContract(FreshStores):
         assert await store.get_run(ME, "r2") is None
 
     @pytest.mark.parametrize("other", OTHERS)
+    async def test_a_claim_is_read_back_by_its_owner_alone(self, store, other):
+        await begin(store, claim=Claim("k", "f", "r"))
+        assert await store.get_claim(ME, "k") == Claim("k", "f", "r")
+        assert await store.get_claim(ME, "other") is None
+        assert await store.get_claim(other, "k") is None
+
+    @pytest.mark.parametrize("other", OTHERS)
     async def test_keys_of_others_are_others(self, store, other):
         await begin(store, claim=Claim("k", "f", "r"))
         assert await begin(store, a_run("r2", "s2", other), claim=Claim("k", "f", "r2")) is None
