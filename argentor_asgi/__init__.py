@@ -2,10 +2,11 @@
 
 What runs: `argentor_asgi.app`, whose gateway is made by `create_app()` at its first event; importing the package reads
 no file and no environment. A request goes server -> `asgi` (scope dispatch, router, binder) -> `api` (a few lines a
-route) -> `gateway.dispatch` (the one way into the agent) -> `agent.runner` (the turn loop) -> `sessions` (what was said).
+route) -> `gateway.dispatch` (the one way into the agent) -> `agent.runner` (the turn loop) -> `sessions` (what was
+said).
 
-A new route is a function given to `create_app(routes=[...])`, a new skill one given to `create_app(skills=[...])`, a new
-store one class that passes `tests/contracts/store.py`. Imports go down only; `lint-imports` holds the order.
+A new route is a function given to `create_app(routes=[...])`, a new skill one given to `create_app(skills=[...])`, a
+new store one class that passes `tests/contracts/store.py`. Imports go down only; `lint-imports` holds the order.
 """
 
 from typing import TYPE_CHECKING

@@ -202,10 +202,13 @@ class Runs:
         return self._keys.get((_scope(run), claim.key))
 
     async def reader(self, scope: Scope, run_id: str, *, after: int = 0) -> Reader:
-        """Return a cursor behind event `after`; raises `RunNotFound` for an unknown or foreign id."""
+        """Return a cursor behind event `after`, or behind the newest one when a client claims to have seen more.
+
+        Raises `RunNotFound` for an unknown or foreign id.
+        """
         live = self._owned(scope, run_id)
         if live is not None:
-            return Reader(live.run, live.log, self._store, after)
+            return Reader(live.run, live.log, self._store, min(after, live.log.shown_seq))
         return Reader(await self.get(scope, run_id), None, self._store, after)
 
     async def get(self, scope: Scope, run_id: str) -> Run:
