@@ -7,7 +7,7 @@ the server's stop, and at the end drains and closes.
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -100,7 +100,7 @@ def gateway(
     clock = SystemClock()
     declared, rest = rows(*routes), unmatched()
     store = sessions or _store(config, clock)
-    services = _services(config, clock, agent or BuiltinBackend(), store, skills, declared, rest)
+    services = _services(config, clock, agent or BuiltinBackend(), store, skills, declared=declared, rest=rest)
     authenticator = Authenticator(config.auth, public_url=config.public_url)
     app = build(
         declared,
@@ -157,6 +157,7 @@ def _services(
     backend: LlmBackend,
     store: Store,
     skills: Sequence[Skill],
+    *,
     declared: Sequence[Route | Socket],
     rest: Route,
 ) -> Services:

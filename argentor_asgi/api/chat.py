@@ -127,7 +127,7 @@ async def converse(socket: WebSocket, services: Services, principal: Principal) 
     """Talk with the agent over a WebSocket."""
     if services.drain.draining:
         raise Draining(retry_after=1)
-    talk = Conversation(socket, services, principal, id=str(uuid4()), session_id=str(uuid4()))
+    talk = Conversation(socket, services, principal, connection_id=str(uuid4()), session_id=str(uuid4()))
     with services.connections.opened(Connection(talk.id, talk.session_id, principal, talk)):
         await talk.converse()
 
@@ -185,10 +185,10 @@ async def chat(
 @route("GET", "/api/v1/agent/status", needs="chat:read", errors=(StorageUnavailable,), tags=("chat",))
 async def agent_status(services: Services) -> AgentStatus:
     """Say whether the agent takes messages: it is ready when the readiness probes are."""
-    status, _ = await services.health.ready()
-    return AgentStatus(
-        status == 200, len(services.skills), services.backend.name, services.backend.model, len(services.runs)
-    )
+    _, readiness = await services.health.ready()
+    backend = services.backend
+    is_ready = readiness.status == "ready"
+    return AgentStatus(is_ready, len(services.skills), backend.name, backend.model, len(services.runs))
 
 
 def event_stream(

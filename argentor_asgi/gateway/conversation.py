@@ -37,10 +37,10 @@ class Conversation:
     """What one socket has going on; `converse` is its whole life."""
 
     def __init__(
-        self, socket: WebSocket, services: Services, principal: Principal, *, id: str, session_id: str
+        self, socket: WebSocket, services: Services, principal: Principal, *, connection_id: str, session_id: str
     ) -> None:
         """Prepare; nothing is read or sent yet. `session_id`: where a message without one goes."""
-        self.id = id
+        self.id = connection_id
         self.session_id = session_id
         self._socket = socket
         self._services = services
