@@ -2,7 +2,6 @@
 
 Each event is a dataclass whose first field is its `type`; orjson turns it into the JSON that every reader gets. A run's
 events are numbered from 1 by its log; `done`, `error` and `cancelled` are terminal, and there is exactly one of them.
-# PERF: what orjson encodes has no slots: it reads a `__dict__` four times as fast.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from argentor_asgi.protocol.schema import JsonObject
 TERMINAL = frozenset({"done", "error", "cancelled"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RunStarted:
     """The run exists and its user message is stored."""
 
@@ -26,7 +25,7 @@ class RunStarted:
     created_at: datetime
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TextDelta:
     """A piece of the answer; `index` counts the run's text pieces from 0 (the original's `token_index` over SSE)."""
 
@@ -35,7 +34,7 @@ class TextDelta:
     index: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ReasoningDelta:
     """A piece of the model's reasoning."""
 
@@ -43,7 +42,7 @@ class ReasoningDelta:
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ToolCallStart:
     """The model opens a call."""
 
@@ -52,7 +51,7 @@ class ToolCallStart:
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ToolCallDelta:
     """A piece of the call's arguments, as JSON text."""
 
@@ -61,7 +60,7 @@ class ToolCallDelta:
     arguments_delta: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ToolCallEnd:
     """The call's arguments are complete, or given up on; every started call gets one, also on cancel and error."""
 
@@ -71,7 +70,7 @@ class ToolCallEnd:
     arguments: JsonObject | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ToolResult:
     """What the skill returned. `content` is text, mostly JSON; `truncated` when it was cut to the size cap."""
 
@@ -84,7 +83,7 @@ class ToolResult:
     truncated: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Steered:
     """The user's words were handed to the running turn."""
 
@@ -92,7 +91,7 @@ class Steered:
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TurnEnd:
     """One model call ended; turns count from 1."""
 
@@ -102,7 +101,7 @@ class TurnEnd:
     usage: Usage
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Done:
     """The run is finished. `text` is the answer of the last turn; `tokens_used` is input plus output of all turns."""
 
@@ -115,7 +114,7 @@ class Done:
     finish_reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Error:
     """The run failed. `code` is one of `errors.py`; `message` is safe to show."""
 
@@ -126,7 +125,7 @@ class Error:
     run_id: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cancelled:
     """The run was cancelled. `text` is the part of the answer that was there."""
 
