@@ -143,6 +143,7 @@ class Exchange:
             raise self.fail_sends("the client is gone")
         while self.block_sends:
             await asyncio.get_running_loop().create_future()
+        await asyncio.sleep(0)
         self._take(message)
         self._changed.set()
 
@@ -183,7 +184,7 @@ def begin(
     body: bytes | Sequence[bytes] = b"",
     **others: Any,
 ) -> Exchange:
-    """Start a request. `body`: bytes come with their Content-Length, a list in pieces without; `others` go to the scope."""
+    """Start a request. `body`: bytes come with their Content-Length, a list in pieces. `others` go to the scope."""
     fields = pairs(headers)
     if isinstance(body, bytes):
         pieces: Sequence[bytes] = [body]

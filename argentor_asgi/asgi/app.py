@@ -189,12 +189,16 @@ def _server(shell: Shell, routes: Router[tuple[Route, Endpoint]], rest: Route) -
 
 
 async def _watched(shell: Shell, request: Request, work: Work, waiting: object) -> None:
-    """Go on with a request that waits, under its deadline: the one for its answer, unless it already sends that."""
+    """Go on with a request that waits, under its deadline: the one for its answer, unless it already sends that.
+
+    A request that waits for the first time in its stream has none: `stream` bounds its sends.
+    """
     sweeper = shell.sweeper
     now = sweeper.clock()
     request.task = current_task()
-    request.deadline = min(request.deadline, now + shell.request_timeout_s)
-    sweeper.watching.add(request)
+    if not request.is_streaming:
+        request.deadline = min(request.deadline, now + shell.request_timeout_s)
+        sweeper.watching.add(request)
     if now >= sweeper.awake_until:
         sweeper.wake(now)
     try:
@@ -226,8 +230,9 @@ def _resumed(work: Work, waiting: object) -> Generator[object, object, None]:
 
 async def _sent_otherwise(response: EventStream | _Left, request: Request, send: Send, shell: Shell) -> None:
     """Send a stream to its end; whoever left is sent nothing."""
-    shell.sweeper.watching.discard(request)
     if isinstance(response, EventStream):
+        request.is_streaming = True
+        shell.sweeper.watching.discard(request)
         await Streaming(request, response, send, shell.sweeper, shell.write_timeout_s).run(shell.log)
 
 

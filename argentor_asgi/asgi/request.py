@@ -117,8 +117,9 @@ class Incoming(Watched):
 
 
 class Request(Incoming):
-    """An HTTP request."""
+    """An HTTP request. `is_streaming`: its answer is a stream that has begun, which no request deadline ends."""
 
+    is_streaming: bool = False
     _body: bytes | None = None
 
     @property

@@ -2,11 +2,11 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from asgi_driver import soon, until
 from hypothesis import given
 from hypothesis import strategies as st
 
 from argentor_asgi.asgi.deadline import TICK_S, Sweeper, Watched, overdue
-from asgi_driver import soon, until
 
 
 class Clock:

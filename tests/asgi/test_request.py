@@ -2,6 +2,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from asgi_driver import pairs, scope_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,6 @@ from argentor_asgi.asgi.request import (
 )
 from argentor_asgi.asgi.types import Message
 from argentor_asgi.errors import BadRequest, BodyTooLarge, MalformedJson, UnsupportedMediaType
-from asgi_driver import pairs, scope_of
 
 LIMIT = 10
 

@@ -1,11 +1,11 @@
 import json
 
 import pytest
+from asgi_driver import scope_of
 
 from argentor_asgi.asgi.request import Incoming, request_ids
 from argentor_asgi.asgi.response import EventStream, Response, header_fields, problem, stream_fields
 from argentor_asgi.errors import Detail, GatewayError, InvalidInput, Overloaded, Unauthenticated, every_error
-from asgi_driver import scope_of
 
 
 def incoming(**others: object) -> Incoming:

@@ -1,13 +1,14 @@
+import contextlib
 import re
 from urllib.parse import quote
 
 import pytest
+from asgi_driver import scope_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from argentor_asgi.asgi.router import Router, captures_of, template_parts
 from argentor_asgi.errors import BadRequest, ConfigError, MethodNotAllowed, RouteNotFound
-from asgi_driver import scope_of
 
 
 def router(*declared: str) -> Router[str]:
@@ -218,10 +219,8 @@ def test_any_text_travels_in_a_segment(values: list[str]):
 @given(st.binary(max_size=30))
 def test_any_bytes_are_a_path_or_refused(path: bytes):
     made = router("GET /a", "GET /{x}/b", "GET /")
-    try:
+    with contextlib.suppress(BadRequest, RouteNotFound):
         made.search("GET", path)
-    except (BadRequest, RouteNotFound):
-        pass
 
 
 def test_captures_are_listed_in_order():
