@@ -72,7 +72,7 @@ def _brief(text: JsonValue) -> str:
 
 
 def _calculator(arguments: JsonObject, data: JsonObject, spanish: bool) -> str:
-    operation, result = str(arguments.get("operation")), data["result"]
+    operation, result = str(arguments["operation"]), data["result"]
     if operation == "evaluate":
         return f"{' '.join(str(arguments['expression']).split())} = {shown(result)}"
     if operation == "is_prime":

@@ -159,7 +159,7 @@ def _numbers(text: str, context: Context) -> list[JsonValue] | None:
         return context.previous if all(isinstance(item, int | float) for item in context.previous) else None
     separated = pattern(r"(?<!\w)(?:and|y|e)(?!\w)|[,\[\]]").sub(" ", text)
     found = separated.split()
-    if len(found) < 2 or not all(pattern(r"-?\d{1,30}(?:\.\d{1,30})?").fullmatch(word) for word in found):  # noqa: PLR2004
+    if len(found) < 2 or not all(pattern(r"-?\d{1,30}(?:\.\d{1,30})?").fullmatch(word) for word in found):  # noqa: PLR2004  a list has two
         return None
     return [float(word) if "." in word else int(word) for word in found]
 

@@ -34,8 +34,8 @@ CALLS_PER_STEP = 4
 """How many calls one step may make."""
 
 MATCHERS: Sequence[Matcher] = (
-    direct, talk, keep, clock, identify, query, table, validate, digest, encode, summarise, compare, transform,
-    calculate, recall,
+    direct, talk, keep, clock, identify, table, validate, digest, encode, summarise, transform, calculate, query,
+    compare, recall,
 )  # fmt: skip
 """In this order; the first that knows the step decides."""
 

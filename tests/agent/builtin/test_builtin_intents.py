@@ -77,6 +77,7 @@ NUMBERS = calls(
     ("5!", {"operation": "factorial", "n": 5}),
     ("mean of 1, 2, 3 and 4", {"operation": "mean", "values": [1, 2, 3, 4]}),
     ("media de 1, 2 y 3.5", {"operation": "mean", "values": [1, 2, 3.5]}),
+    ("max of [1, 5, 2]", {"operation": "max", "values": [1, 5, 2]}),
     ("median of 1 2 9", {"operation": "median", "values": [1, 2, 9]}),
     ("máximo de 4, 9 y 2", {"operation": "max", "values": [4, 9, 2]}),
 )
@@ -183,6 +184,7 @@ HASH = calls(
     "hash",
     ("sha256 of hello", {"operation": "sha256", "input": "hello"}),
     ("calcula el sha256 de hola", {"operation": "sha256", "input": "hola"}),
+    ('sha256 of {"a":1}', {"operation": "sha256", "input": '{"a":1}'}),
     ("hash hello with sha512", {"operation": "sha512", "input": "hello"}),
     ("suma de verificación de abc", {"operation": "checksum", "input": "abc"}),
     ('hmac of "hello" with key "k"', {"operation": "hmac_sha256", "input": "hello", "key": "k"}),
@@ -313,7 +315,20 @@ def test_some_requests_need_no_skill(text, words):
     assert (skill, words in answer) == ("", True), answer
 
 
-@pytest.mark.parametrize("text", ["tell me a joke", "cuéntame un chiste", "what is the capital of France?", "…", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tell me a joke",
+        "cuéntame un chiste",
+        "what is the capital of France?",
+        "in many days",
+        "get a from {b}",
+        "filter [1] where ???",
+        "hello with sha256",
+        "…",
+        "",
+    ],
+)
 def test_what_nothing_matches_is_answered_honestly_with_examples(text):
     skill, answer = first_call(text)
     assert skill == ""

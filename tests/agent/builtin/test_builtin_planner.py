@@ -20,6 +20,11 @@ NOW = {
     "timezone": "UTC",
 }
 REX = {"results": [{"id": "1", "content": "my dog is called Rex", "created_at": "x", "score": 1.0}], "total": 1}
+SCHEMA = {
+    "type": "object",
+    "required": ["input"],
+    "properties": {"input": {"type": "string", "description": "Text."}, "op": {"enum": ["a", "b"]}},
+}
 NOTHING = {"results": [], "total": 0}
 
 
@@ -77,6 +82,111 @@ NOTHING = {"results": [], "total": 0}
 )  # fmt: skip
 def test_a_result_becomes_an_answer(text, content, answer):
     assert Talk().say(text, content) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "answer"),
+    [
+        (
+            "días entre 2026-11-22 y 2026-11-24",
+            {"difference": 2, "unit": "days"},
+            "Entre 2026-11-22 y 2026-11-24: 2 días.",
+        ),
+        ("¿es bisiesto 2024?", {"result": True}, "2024 es un año bisiesto."),
+        ('type of {"a":1}', {"result": "object"}, "JSON of type object."),
+        ('keys of {"a":1}', {"result": ["a"]}, "a"),
+        (f"verify {HELLO} of hello", {"valid": True}, "It matches."),
+        (f"verifica {HELLO} de hola", {"valid": False}, "No coincide."),
+        (
+            "decode jwt a.b.c",
+            {"result": {"alg": "none"}, "verified": False},
+            'result: {"alg":"none"}\nverified: false\nThe signature was not verified.',
+        ),
+        ("validate uuid x", {"valid": False}, "No, it is not a valid uuid."),
+        ("cuántas filas hay en el csv:\na\n1", {"result": 1, "row_count": 1}, "1 filas."),
+        ("headers of csv:\na,b\n1,2", {"result": ["a", "b"]}, "a, b"),
+        ("sort csv by a:\na\n1", {"csv": "a\n1\n"}, "a\n1\n"),
+        ("csv to json:\na\n1", {"result": [{"a": "1"}]}, '[{"a":"1"}]'),
+        ("statistics of csv:\na\n1", {"mean": 1.0}, "mean: 1"),
+        ("readability of a b", {"score": 2}, "score: 2"),
+        ("recuerda que x", {"stored": False}, "No lo he podido guardar."),
+        ("list memories", {"memories": [], "total": 0}, "I remember nothing."),
+        ("lista mis recuerdos", {"memories": [{"content": "x"}], "total": 9}, "Recuerdo:\n- x\n… (9)"),
+        ("what do you know about my dog?", {"results": [{"content": "a"}, {"content": "b"}]}, "You told me:\n- a\n- b"),
+        (
+            "help hash",
+            {"skills": [{"name": "hash", "description": "Hashes.", "parameters_schema": SCHEMA}]},
+            "hash: Hashes.\n- input* (string): Text.\n- op (a|b)",
+        ),
+        ("/tool calculator {}", [1, "a"], "- 1\n- a"),
+        ("/tool calculator {}", "plain", "plain"),
+        ("/tool calculator {}", "", "Done."),
+        ("/tool calculator {}", {"result": [3]}, "- 3"),
+        ('/tool calculator {"operation":"power","base":2,"exponent":3}', {"result": 8}, "power(2, 3) = 8"),
+        ('/tool datetime {"operation":"format"}', {"result": "x"}, "x"),
+    ],
+)  # fmt: skip
+def test_the_rarer_results_have_their_words_too(text, content, answer):
+    assert Talk().say(text, content) == answer
+
+
+def test_a_long_result_is_cut_with_its_length():
+    assert Talk().say("uppercase a", {"result": "A" * 9000}).endswith("… [9000]")
+    assert Talk().say("/tool diff {}", list(range(30))).endswith("… (30)")
+
+
+def test_what_is_to_be_calculated_is_asked_for():
+    talk = Talk()
+    assert talk.say("calcula") == "¿Qué debo calcular?"
+    talk.say("2 más 3", {"result": 5})
+    assert talk.calls[0].arguments == {"operation": "evaluate", "expression": "2 + 3"}
+
+
+def test_the_year_of_a_month_without_one_is_this_year():
+    talk = Talk()
+    talk.say("how many days in February?", NOW, {"result": 28})
+    assert talk.calls[1].arguments == {"operation": "days_in_month", "year": 2026, "month": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "previous", "arguments"),
+    [
+        ("keys of it", {"result": {"a": 1}}, {"operation": "keys", "data": {"a": 1}}),
+        ("mean of it", {"result": [1, 2]}, {"operation": "mean", "values": [1, 2]}),
+        ("súmale 3", {"result": 4}, {"operation": "evaluate", "expression": "4 + 3"}),
+        ("réstale 3", {"result": 4}, {"operation": "evaluate", "expression": "4 - 3"}),
+        ("pásalo a mayúsculas", {"result": "a"}, {"operation": "uppercase", "text": "a"}),
+        ("inviértelo", {"result": "ab"}, {"operation": "reverse", "text": "ab"}),
+        ("codifícalo en base64", {"result": "a"}, {"operation": "base64_encode", "input": "a"}),
+        ("convert it to hex", {"result": "a"}, {"operation": "hex_encode", "input": "a"}),
+        ("weekday of it", {"result": "2026-11-22"}, {"operation": "day_of_week", "datetime": "2026-11-22"}),
+        ("is it a leap year?", {"result": 2024}, {"operation": "is_leap_year", "year": 2024}),
+        ("is it prime?", {"result": 7}, {"operation": "is_prime", "n": 7}),
+        ("word count of it", {"memories": [{"content": "a b"}]}, {"operation": "word_count", "text": "a b"}),
+        ("sha256 of it", {"other": 1}, {"operation": "sha256", "input": '{"other":1}'}),
+        ('sha256 of "it"', {"result": 1}, {"operation": "sha256", "input": "it"}),
+    ],
+)
+def test_a_word_for_the_result_stands_for_it_in_every_skill(text, previous, arguments):
+    talk = Talk()
+    talk.say("/tool diff {}", previous)
+    talk.say(text, {"result": "x"})
+    assert talk.calls[-1].arguments == arguments
+
+
+def test_help_and_skills_need_no_skill_of_their_own():
+    talk = Talk([tool("hash", "Hashes text.", input={"enum": ["x"]})])
+    assert talk.say("skills") == "The skills on offer: `hash`."
+    assert talk.say("help hash") == 'Hashes text. `hash(input="x")`'
+    assert talk.say("describe nothing").startswith("I am")
+    assert "Goodbye." in talk.say("bye")
+
+
+def test_a_call_without_arguments_and_one_that_cannot_be_read():
+    talk = Talk([tool("look", "Looks.", a={}, b=5)])
+    talk.say("look()", {"ok": 1})
+    assert talk.calls[-1].arguments == {}
+    assert 'look(a="…", b="…")' in talk.say("look(1, 2)")
 
 
 def test_steps_are_answered_in_order_and_a_failure_is_told_in_words():
@@ -148,6 +258,10 @@ def test_pasted_json_alone_is_described():
         Talk().say('{"a":1,"b":2}', {"result": "object"}, {"result": ["a", "b"]})
         == "JSON of type object; its keys: a, b."
     )
+
+
+def test_pasted_json_that_is_no_object_is_described_by_its_length():
+    assert Talk().say("[1,2]", {"result": "array"}, {"result": 2}) == "JSON of type array, length 2."
 
 
 def test_a_missing_slot_is_asked_for_and_the_next_message_fills_it():
