@@ -11,7 +11,7 @@ right behind it.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -52,6 +52,12 @@ class Heard:
     def last(self) -> dict:
         return self.events[-1]
 
+    def take(self, frame: dict) -> None:
+        """Take a WebSocket frame with an event."""
+        assert frame["msg_type"] == "stream", frame
+        self.session_id, self.run_id = frame["session_id"], frame["run_id"]
+        self.events.append({**frame["event"], "seq": frame["seq"]})
+
     def of(self, kind: str) -> list[dict]:
         return [event for event in self.events if event["type"] == kind]
 
@@ -78,6 +84,12 @@ class Talk:
             pass
         return event
 
+    async def until_closed(self) -> dict:
+        """Return the next frame that closes a run or refuses a message; what comes before it is dropped."""
+        while (frame := await self.frame()).get("type") not in CLOSING:
+            pass
+        return frame
+
     async def ask(self, content: str, **more) -> Heard:
         """Say it, and return the run from its first to its last frame."""
         await self.say(content=content, **more)
@@ -87,13 +99,16 @@ class Talk:
         await self.say(type="resume", run_id=run_id, after_seq=after)
         return await self.record(after=after)
 
-    async def record(self, *, after: int = 0) -> Heard:
-        """Take the frames of one run up to the one that closes it, and check them and that nothing follows."""
+    async def record(self, *, after: int = 0, taken: Sequence[dict] = ()) -> Heard:
+        """Take the frames of one run up to the one that closes it, and check them and that nothing follows.
+
+        `after`: the number of the last event that the reader had before; `taken`: frames behind it that it has read.
+        """
         heard = Heard()
+        for frame in taken:
+            heard.take(frame)
         while (frame := await self.frame()).get("type") not in CLOSING:
-            assert frame["msg_type"] == "stream", frame
-            heard.session_id, heard.run_id = frame["session_id"], frame["run_id"]
-            heard.events.append({**frame["event"], "seq": frame["seq"]})
+            heard.take(frame)
         heard.closing = frame
         check_frames(heard, after=after)
         await self.say(type="ping")
@@ -163,7 +178,8 @@ async def stream(port: int, method: str, path: str, **request) -> AsyncIterator[
 
 def client(port: int) -> httpx2.AsyncClient:
     """Return an HTTP client of others' making, for this server."""
-    return httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S, trust_env=False)
+    plain = {"timeout": PATIENCE_S, "trust_env": False, "verify": False}  # no TLS, so no certificates to load
+    return httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", **plain)
 
 
 def sents(body: bytes) -> Iterator[Sent]:

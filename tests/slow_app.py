@@ -73,7 +73,11 @@ def script(request: LlmRequest) -> Sequence[Step]:
 def long_script(*, is_first: bool) -> Sequence[Step]:
     """Return a turn with every kind of event, then one that waits in the middle."""
     if is_first:
-        return [TextPiece("I "), TextPiece("look. "), *calling(call("c1", "calculator", '{"operation": "evalu', 'ate", "expression": "6*7"}'))]
+        return [
+            TextPiece("I "),
+            TextPiece("look. "),
+            *calling(call("c1", "calculator", '{"operation": "evalu', 'ate", "expression": "6*7"}')),
+        ]
     return HALVES
 
 
