@@ -42,8 +42,9 @@ class BuiltinBackend:
         from argentor_asgi.agent.builtin.planner import plan  # noqa: PLC0415  a gateway with a hosted model needs none
 
         reply = plan(request.messages, request.tools)
-        limit = request.max_tokens * TOKEN if request.max_tokens and not reply.calls else len(reply.text)
-        text = reply.text[:limit]
+        answer = reply.text.encode("utf-8", "replace").decode()
+        limit = request.max_tokens * TOKEN if request.max_tokens and not reply.calls else len(answer)
+        text = answer[:limit]
         arguments = [_json(call.arguments) for call in reply.calls]
         for piece in word_groups(text):
             yield TextPiece(piece)
@@ -58,7 +59,7 @@ class BuiltinBackend:
         if reply.calls:
             yield Finish("tool_calls")
         else:
-            yield Finish("stop" if len(text) == len(reply.text) else "length")
+            yield Finish("stop" if len(text) == len(answer) else "length")
 
     async def aclose(self) -> None:
         """Do nothing: there is no connection."""

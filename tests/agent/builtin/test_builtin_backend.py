@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from contracts.llm_backend import LlmBackendContract, user
 from hypothesis import given
 from hypothesis import strategies as st
 from planner_talk import TOOLS, calling, message
@@ -15,6 +16,17 @@ from argentor_asgi.agent.builtin.planner import decide, plan
 from argentor_asgi.agent.builtin.steps import pieces
 from argentor_asgi.agent.builtin.text import normalise
 from argentor_asgi.protocol.llm import Finish, LlmRequest, TextPiece, ToolArgs, ToolEnd, ToolStart, UsageReport
+
+
+class TestTheContract(LlmBackendContract):
+    def make(self):
+        return BuiltinBackend()
+
+    def text_request(self):
+        return LlmRequest("", [user("tell me a joke")], TOOLS)
+
+    def tool_request(self):
+        return LlmRequest("", [user("what is 17*23?")], TOOLS)
 
 
 def request(text, **settings):
@@ -55,6 +67,13 @@ async def test_a_limit_on_the_answer_is_kept_and_told():
     found = await events("tell me a joke", max_tokens=5)
     assert sum(len(event.text) for event in found if isinstance(event, TextPiece)) == 20
     assert found[-1].reason == "length"
+
+
+async def test_what_utf8_cannot_carry_is_replaced():
+    history = [message("user", "\ud800"), message("user", "what did I ask?")]
+    found = [event async for event in BuiltinBackend().stream(LlmRequest("", history, TOOLS))]
+    assert "".join(event.text for event in found if isinstance(event, TextPiece)) == "You asked: ?"
+    assert [event async for event in BuiltinBackend().stream(request("sha256 of \ud800"))][-1].reason == "tool_calls"
 
 
 async def test_a_limit_does_not_cut_a_call():
