@@ -1,5 +1,6 @@
 """Talking to the agent: over a WebSocket, over server-sent events, and by one request and one answer."""
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -41,6 +42,7 @@ from argentor_asgi.gateway.dispatch import Ask, scope_of
 from argentor_asgi.gateway.runs import Reader
 from argentor_asgi.gateway.services import Services
 from argentor_asgi.protocol import sse
+from argentor_asgi.protocol.content import VISIBLE
 from argentor_asgi.protocol.messages import Usage
 from argentor_asgi.protocol.schema import Meta
 from argentor_asgi.protocol.ws_session import OnBusy, OnDisconnect
@@ -70,10 +72,12 @@ FAILURES: tuple[type[GatewayError], ...] = (
     Internal,
 )
 IDEMPOTENCY_KEY_CHARS = 255
+_KEY = rf'"[ -~]{{1,{IDEMPOTENCY_KEY_CHARS}}}"|[!#-~][ -~]{{0,{IDEMPOTENCY_KEY_CHARS - 1}}}'
+_is_key = re.compile(_KEY).fullmatch
 
-IdempotencyKey = Annotated[str | None, Header("idempotency-key")]
+IdempotencyKey = Annotated[str | None, Meta(extra_json_schema={"pattern": f"^(?:{_KEY})$"}), Header("idempotency-key")]
 LastEventId = Annotated[str | None, Header("last-event-id")]
-Text = Annotated[str, Meta(description="What the user says.")]
+Text = Annotated[str, Meta(description="What the user says.", extra_json_schema={"minLength": 1, "pattern": VISIBLE})]
 SessionId = Annotated[UUID | None, Meta(description="The session to go on with; null begins a new one.")]
 
 
@@ -219,7 +223,6 @@ def _key(header: str | None) -> str | None:
     """Return the Idempotency-Key, bare or as a structured-field string (draft-ietf-httpapi-idempotency-key-header)."""
     if header is None:
         return None
-    key = header[1:-1] if len(header) > 1 and header[0] == header[-1] == '"' else header
-    if not key or len(key) > IDEMPOTENCY_KEY_CHARS or not key.isprintable():
-        raise BadRequest(f"An Idempotency-Key has 1 to {IDEMPOTENCY_KEY_CHARS} printable characters.")
-    return key
+    if not _is_key(header):
+        raise BadRequest(f"An Idempotency-Key has 1 to {IDEMPOTENCY_KEY_CHARS} printable ASCII characters.")
+    return header[1:-1] if header.startswith('"') else header

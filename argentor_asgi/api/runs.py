@@ -7,7 +7,7 @@ from uuid import UUID
 
 from argentor_asgi.api.chat import LastEventId, event_stream
 from argentor_asgi.api.paging import Cursor, Limit, next_page
-from argentor_asgi.asgi.response import EventStream, Reply, Response
+from argentor_asgi.asgi.response import EventStream, Reply
 from argentor_asgi.asgi.route import route
 from argentor_asgi.errors import InvalidInput, ReplayExpired, RunNotFound, StorageUnavailable
 from argentor_asgi.gateway.dispatch import scope_of
@@ -79,7 +79,7 @@ async def read_run(services: Services, principal: Principal, run_id: UUID) -> Ru
 )
 async def stream_run(
     services: Services, principal: Principal, run_id: UUID, after: After = 0, last_event_id: LastEventId = None
-) -> EventStream | Response:
+) -> EventStream | None:
     """Replay the run's events from where you were (`Last-Event-ID`, else `after`), then follow it to its end.
 
     204 when you have seen all of an ended run: a browser's EventSource stops reconnecting then.
@@ -89,7 +89,7 @@ async def stream_run(
         after = place[1]
     reader = await services.runs.reader(scope_of(principal), str(run_id), after=after)
     if reader.is_past_the_end:
-        return Response(204)
+        return None
     await reader.prime()
     return event_stream(services, principal, reader)
 

@@ -189,6 +189,8 @@ def errors_of(row: Route, asked: Sequence[Parameter]) -> Sequence[type[GatewayEr
     found: list[type[GatewayError]] = list(row.errors)
     if any(item.source == "path" and item.kind in {int, uuid.UUID} for item in asked):
         found.append(InvalidPath)
+    if "path" in sources:
+        found.append(BadRequest)
     if "body" in sources:
         found += _BODY
     if "query" in sources:

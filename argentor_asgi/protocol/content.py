@@ -1,13 +1,16 @@
 """What a user's message may be, the same on every entry point (core.md 11.2, flaws B3 and H5)."""
 
 import re
+from typing import Final
 
 from argentor_asgi.errors import BodyTooLarge, ContentRejected, EmptyInput
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
-_HIDDEN = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069"
+_HIDDEN = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069"
 """Unicode Cc but for tab and line ends, zero-width characters (joiners stay: scripts need them), bidi overrides."""
 _SUSPECT = re.compile(f"[{_HIDDEN}]")
+VISIBLE: Final = rf"[^\s{_HIDDEN}]"
+"""What a message must hold somewhere, as a JSON Schema pattern; of escape sequences it knows nothing."""
 
 
 def sanitise(text: str, *, limit_bytes: int) -> str:
