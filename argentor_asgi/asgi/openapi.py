@@ -9,9 +9,7 @@ import types
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from http import HTTPStatus
-from operator import or_
 from typing import get_args, get_origin
 
 from argentor_asgi.asgi.parameters import REQUIRED, Parameter, hints_of, members_of, parameters_of
@@ -165,7 +163,7 @@ def _successes(row: Route, kinds: _Kinds) -> JsonObject:
     if described or Response in found or EventStream in found or not found:
         content: JsonObject = {media: {}}
         if described:
-            content = {row.produces: {"schema": kinds.place(_union(described))}}
+            content = {row.produces: {"schema": _any_of(described, kinds)}}
             if EventStream in found:
                 content["text/event-stream"] = {}
         answers = {str(status): _answer(status, content) for status in (row.status, *row.also)}
@@ -178,9 +176,10 @@ def _answer(status: int, content: JsonObject) -> JsonObject:
     return {"description": HTTPStatus(status).phrase, "content": content}
 
 
-def _union(kinds: Sequence[object]) -> object:
-    """Return the union of `kinds`, with `Reply[T]` as the T that goes out."""
-    return reduce(or_, [get_args(kind)[0] if get_origin(kind) is Reply else kind for kind in kinds])
+def _any_of(described: Sequence[object], kinds: _Kinds) -> JsonObject:
+    """Return the schema of an answer of one of several types, apart because msgspec takes one dataclass in a union."""
+    places = [kinds.place(get_args(kind)[0] if get_origin(kind) is Reply else kind) for kind in described]
+    return places[0] if len(places) == 1 else {"anyOf": places}
 
 
 def errors_of(row: Route, asked: Sequence[Parameter]) -> Sequence[type[GatewayError]]:
