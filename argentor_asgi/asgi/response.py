@@ -22,6 +22,7 @@ SHORT_BYTES = 1024
 """Up to which size an answer's Content-Length is ready-made."""
 
 _LENGTHS = [(b"content-length", b"%d" % size) for size in range(SHORT_BYTES)]
+_RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}
 _KNOWN_TYPES = {name: (b"content-type", name.encode()) for name in (JSON, PROBLEM)}
 _STREAM_HEADERS: Headers = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -93,6 +94,11 @@ def _length(body: bytes) -> tuple[bytes, bytes]:
     return _LENGTHS[size] if size < SHORT_BYTES else (b"content-length", b"%d" % size)
 
 
+def whole(response: Response, incoming: Incoming) -> Answered:
+    """Return a whole answer as it is sent."""
+    return response.status, header_fields(response, incoming), response.body
+
+
 def stream_fields(stream: EventStream, incoming: Incoming) -> list[tuple[bytes, bytes]]:
     """Return the header fields of a stream: no length, no caching, no buffering in a proxy."""
     return [*_STREAM_HEADERS, (b"x-request-id", incoming.id_bytes), *stream.headers, *incoming.answer_headers]
@@ -121,8 +127,9 @@ def _members(error: GatewayError, request_id: str) -> JsonObject:
 
 
 def _title(status: int) -> str:
+    """Return the reason phrase, as RFC 9110 has it whatever the Python: two were renamed, and Python 3.13 followed."""
     try:
-        return HTTPStatus(status).phrase
+        return _RENAMED.get(status) or HTTPStatus(status).phrase
     except ValueError:
         return "Error"
 

@@ -59,7 +59,7 @@ def test_a_problem_says_what_where_and_when():
     answer = problem(error, "r1")
     assert json.loads(answer.body) == {
         "type": "urn:argentor:error:invalid_input",
-        "title": "Unprocessable Entity",
+        "title": "Unprocessable Content",
         "status": 422,
         "code": "invalid_input",
         "error": "invalid_input",
