@@ -117,9 +117,9 @@ class Talk:
 
 
 @asynccontextmanager
-async def talking(port: int, **options) -> AsyncIterator[Talk]:
+async def talking(port: int, path: str = "/ws") -> AsyncIterator[Talk]:
     """Open a socket and hear its welcome."""
-    async with connect(f"ws://127.0.0.1:{port}/ws", compression=None, **options) as socket:
+    async with connect(f"ws://127.0.0.1:{port}{path}", compression=None) as socket:
         yield Talk(socket, await heard_frame(socket))
 
 

@@ -59,8 +59,8 @@ async def list_runs(
 ) -> Reply[list[RunView]]:
     """List your runs, newest first."""
     page = await services.store.list_runs(scope_of(principal), session_id=session_id, limit=limit, cursor=cursor)
-    query = {"session_id": session_id, "limit": str(limit)}
-    return Reply([view(run) for run in page.rows], headers=next_page("/api/v1/runs", page.cursor, query))
+    more = next_page(session_id=session_id, limit=limit, cursor=page.cursor) if page.cursor else ()
+    return Reply([view(run) for run in page.rows], headers=more)
 
 
 @route("GET", "/api/v1/runs/{run_id}", needs="runs:read", errors=(RunNotFound, StorageUnavailable), tags=("runs",))

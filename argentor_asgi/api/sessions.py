@@ -69,7 +69,7 @@ async def list_sessions(
     rows = [
         SessionSummary(found.id, found.created_at, found.updated_at, found.version, found.title) for found in page.rows
     ]
-    return Reply(rows, headers=next_page("/api/v1/sessions", page.cursor, {"limit": str(limit)}))
+    return Reply(rows, headers=next_page(limit=limit, cursor=page.cursor) if page.cursor else ())
 
 
 @route(
@@ -92,8 +92,7 @@ async def read_session(
         found.id, found.created_at, found.updated_at, found.version, found.title, messages, found.metadata
     )
     seen = after + len(messages)
-    path = f"/api/v1/sessions/{found.id}?limit={limit}&after={seen}"
-    more = ((b"link", f'<{path}>; rel="next"'.encode()),) if messages and seen < found.version else ()
+    more = next_page(limit=limit, after=seen) if messages and seen < found.version else ()
     return Reply(whole, headers=more)
 
 

@@ -232,7 +232,7 @@ async def test_one_key_starts_one_run_however_many_ask_at_once(port):
     async with client(port) as http:
         replies = await asyncio.gather(*(http.post(CHAT, json=body, headers=key) for _ in range(CLIENTS)))
         assert [reply.status_code for reply in replies] == [200] * CLIENTS
-        [same] = [list(group)[0] for _, group in groupby(reply.json() for reply in replies)]
+        [same] = [next(iter(group)) for _, group in groupby(reply.json() for reply in replies)]
         late = await http.post(CHAT, json=body, headers=key)
         assert late.json() == same
         runs = (await http.get("/api/v1/runs", params={"session_id": same["session_id"]})).json()
