@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from argentor_asgi.asgi.request import Incoming
 from argentor_asgi.asgi.types import Headers
@@ -29,6 +29,10 @@ _STREAM_HEADERS: Headers = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
+
+
+Answered: TypeAlias = tuple[int, list[tuple[bytes, bytes]] | None, bytes, "EventStream | None"]
+"""What is sent: a status, the header fields and the body; or without fields a stream, or nothing at all."""
 
 
 @dataclass(slots=True)
@@ -75,20 +79,21 @@ def header_fields(response: Response, incoming: Incoming) -> list[tuple[bytes, b
     if kind is not None:
         fields = [
             (b"x-request-id", incoming.id_bytes),
-            _length(response.body),
+            length_field(response.body),
             _KNOWN_TYPES.get(kind) or (b"content-type", kind.encode("latin-1")),
         ]
     elif response.status in BODILESS:
         fields = [(b"x-request-id", incoming.id_bytes)]
     else:
-        fields = [(b"x-request-id", incoming.id_bytes), _length(response.body)]
+        fields = [(b"x-request-id", incoming.id_bytes), length_field(response.body)]
     if response.headers or incoming.answer_headers:
         fields += response.headers
         fields += incoming.answer_headers
     return fields
 
 
-def _length(body: bytes) -> tuple[bytes, bytes]:
+def length_field(body: bytes) -> tuple[bytes, bytes]:
+    """Return the Content-Length of a body."""
     # PERF: a table for short answers; formatting a number and pairing it costs four look-ups.
     size = len(body)
     return _LENGTHS[size] if size < SHORT_BYTES else (b"content-length", b"%d" % size)
@@ -96,7 +101,7 @@ def _length(body: bytes) -> tuple[bytes, bytes]:
 
 def whole(response: Response, incoming: Incoming) -> Answered:
     """Return a whole answer as it is sent."""
-    return response.status, header_fields(response, incoming), response.body
+    return response.status, header_fields(response, incoming), response.body, None
 
 
 def stream_fields(stream: EventStream, incoming: Incoming) -> list[tuple[bytes, bytes]]:
