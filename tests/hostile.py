@@ -128,10 +128,10 @@ def check_problem(answer: Answer, code: str) -> dict:
     return problem
 
 
-def calculates(port: int) -> bool:
+def calculates(port: int, *, key: str = "none") -> bool:
     """Say whether the gateway still does its sum."""
     body = json.dumps({"message": SUM}).encode()
-    answer = exchange(port, Ask("POST", CHAT, 200, body=body))
+    answer = exchange(port, Ask("POST", CHAT, 200, body=body, headers=(("x-api-key", key),)))
     return answer.status == 200 and "17*23 = 391" in json.loads(answer.body)["response"]
 
 
