@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from typing import Annotated
 
 from argentor_asgi.asgi.response import Reply, Response
@@ -12,6 +13,7 @@ from argentor_asgi.gateway.services import Services
 from argentor_asgi.ops.health import Liveness, Readiness
 from argentor_asgi.security.identity import Principal
 
+OK = int(HTTPStatus.OK)
 Accept = Annotated[str | None, Header("accept")]
 
 
@@ -35,10 +37,10 @@ class GatewayNumbers:
 
 
 @route("GET", "/health", needs=None, also=(503,), tags=("ops",))
-async def health(services: Services) -> Reply[Liveness]:
+async def health(services: Services) -> Liveness | Reply[Liveness]:
     """Say that the gateway serves: 503 while it is shutting down."""
     status, report = services.health.health()
-    return Reply(report, status)
+    return report if status == OK else Reply(report, status)
 
 
 @route("GET", "/health/live", needs=None, tags=("ops",))

@@ -11,9 +11,8 @@ of `send` is the server's own and is raised to it. A stream that fails ends its 
 import contextlib
 import logging
 import time
-from asyncio import CancelledError, current_task
-from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from functools import partial
 from types import coroutine
 from typing import NamedTuple, TypeAlias
@@ -28,10 +27,10 @@ from argentor_asgi.asgi.bind import (
     rendered,
     socket_endpoint,
 )
-from argentor_asgi.asgi.deadline import Sweeper
+from argentor_asgi.asgi.deadline import Sweeper, Watched
 from argentor_asgi.asgi.lifespan import Context, Lifespan
-from argentor_asgi.asgi.request import ClientDisconnected, Request, request_ids
-from argentor_asgi.asgi.response import EventStream, Response, header_fields, problem
+from argentor_asgi.asgi.request import ClientDisconnected, Request, request_id, request_ids
+from argentor_asgi.asgi.response import Answered, EventStream, problem, whole
 from argentor_asgi.asgi.route import METHODS, Route, Socket, unmatched
 from argentor_asgi.asgi.router import Router
 from argentor_asgi.asgi.stream import Streaming
@@ -50,16 +49,16 @@ SocketGuard: TypeAlias = Callable[[Socket, SocketEndpoint], SocketEndpoint]
 Work: TypeAlias = Coroutine[object, object, None]
 """A request being served."""
 
+Served: TypeAlias = tuple[Route, Callable[..., Awaitable[object]], bool]
+"""A row and its guarded endpoint; the flag says that it is called without the request, since it asks nothing of it."""
+
 WRITE_TIMEOUT_S = 10.0
 """How long one send may block on a client that does not read."""
 _SOCKET = "WEBSOCKET"
 
 
-@dataclass(frozen=True, slots=True)
-class _Left:
-    """Stands where an answer would, for a client that left before it; `status` is what it is counted under."""
-
-    status: int = 499
+CLIENT_LEFT = 499
+"""What a request is counted under whose client left before its answer."""
 
 
 class Shell(NamedTuple):
@@ -97,12 +96,17 @@ def build(
     sweeper = Sweeper(clock, min(request_timeout_s, write_timeout_s))
     life = Lifespan(lifespan, log)
     shell = Shell(life, sweeper, request_ids(), log, body_bytes, request_timeout_s, write_timeout_s)
-    routes: Router[tuple[Route, Endpoint]] = Router()
+    routes: Router[Served] = Router()
     sockets: Router[tuple[Socket, SocketEndpoint]] = Router()
     for row in rows:
         if isinstance(row, Route):
             _check(row)
-            routes.add(row.method, row.template, (row, _guarded(row, endpoint(row, provide), guards)))
+            bound, plain = endpoint(row, provide)
+            guarded = _guarded(row, bound, guards)
+            if plain is not None and guarded is bound:
+                routes.add(row.method, row.template, (row, plain, True))
+            else:
+                routes.add(row.method, row.template, (row, guarded, False))
         else:
             serve = _guarded_socket(row, socket_endpoint(row, provide), socket_guards)
             sockets.add(_SOCKET, row.template, (row, serve))
@@ -133,8 +137,7 @@ def _guarded_socket(row: Socket, inner: SocketEndpoint, guards: Sequence[SocketG
     return inner
 
 
-def _app(shell: Shell, routes: Router[tuple[Route, Endpoint]], rest: Route, other: App) -> App:
-    ids, body_bytes = shell.ids, shell.body_bytes
+def _app(shell: Shell, routes: Router[Served], rest: Route, other: App) -> App:
     serve = _server(shell, routes, rest)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,71 +145,74 @@ def _app(shell: Shell, routes: Router[tuple[Route, Endpoint]], rest: Route, othe
         if scope["type"] != "http":
             await other(scope, receive, send)
             return
-        request = Request(scope, receive, ids, body_bytes)
-        work = serve(request, send)
+        watched: list[Watched] = []
+        work = serve(scope, receive, send, watched)
         # PERF: begun by hand: most requests are answered without waiting for anything, and only one that waits needs
-        # its task and a deadline. Worth 1 us of a request's 4 on Python 3.11; `bench inproc` measures it.
+        # its task and a deadline, which cost 1 us on Python 3.11 where a bare answer costs half. See `bench inproc`.
         try:
             waiting = work.send(None)
         except StopIteration:
             return
-        await _watched(shell, request, work, waiting)
+        await _watch(shell, watched, work, waiting)
 
     return app
 
 
-def _server(shell: Shell, routes: Router[tuple[Route, Endpoint]], rest: Route) -> Callable[[Request, Send], Work]:
-    life, log, clock, write_timeout_s = shell.lifespan, shell.log, shell.sweeper.clock, shell.write_timeout_s
-    find = routes.find
+def _server(  # noqa: C901  one path a request, kept in one piece for its speed
+    shell: Shell, routes: Router[Served], rest: Route
+) -> Callable[..., Work]:
+    life, ids, log, clock = shell.lifespan, shell.ids, shell.log, shell.sweeper.clock
+    find, body_bytes, write_timeout_s = routes.find, shell.body_bytes, shell.write_timeout_s
 
-    async def serve(request: Request, send: Send) -> None:
-        """Answer one request."""
+    async def serve(scope: Scope, receive: Receive, send: Send, watched: list[Watched]) -> None:
+        """Answer one request; `watched` has its deadline as soon as it waits."""
         began = clock()
-        scope = request.scope
-        row = rest
+        row, request = rest, None
         try:
             if not life.started:
                 await life.start()
-            (row, answer), request.captures = find(scope["method"], scope)
-            response: Response | EventStream | _Left = rendered(await answer(request), row)
-        except (Exception, CancelledError) as error:  # noqa: BLE001  the error boundary
-            response = _recovered(error, request, log)
-        ended = clock()
-        row.count(response.status, ended - began)
-        request.deadline = ended + write_timeout_s
-        try:
-            if isinstance(response, Response):
-                fields = header_fields(response, request)
-                body = response.body if scope["method"] != "HEAD" else b""
-                await send({"type": "http.response.start", "status": response.status, "headers": fields})
-                await send({"type": "http.response.body", "body": body})
+            (row, answer, is_plain), captures = find(scope["method"], scope)
+            # PERF: a route that asks nothing of its request is answered without one.
+            if is_plain:
+                answered = rendered(await answer(), row, request_id(scope["headers"], ids), ())
             else:
-                await _sent_otherwise(response, request, send, shell)
+                request = Request(scope, receive, ids, body_bytes)
+                request.captures = captures
+                answered = rendered(await answer(request), row, request.id_bytes, request.answer_headers)
+        except (Exception, CancelledError) as error:  # noqa: BLE001  the error boundary
+            request = request or Request(scope, receive, ids, body_bytes)
+            answered = _recovered(error, request, watched, log)
+        ended = clock()
+        row.count(answered[0], ended - began)
+        if watched:
+            watched[0].deadline = ended + write_timeout_s
+        status, fields, body, stream = answered
+        try:
+            if fields is None:
+                request = request or Request(scope, receive, ids, body_bytes)
+                await _sent_otherwise(stream, request, send, watched, shell)
+                return
+            if scope["method"] == "HEAD":
+                body = b""
+            await send({"type": "http.response.start", "status": status, "headers": fields})
+            await send({"type": "http.response.body", "body": body})
         except (OSError, CancelledError) as error:
-            _unsent(error, request)
+            _unsent(error, watched)
 
     return serve
 
 
-async def _watched(shell: Shell, request: Request, work: Work, waiting: object) -> None:
-    """Go on with a request that waits, under its deadline: the one for its answer, unless it already sends that.
-
-    A request that waits for the first time in its stream has none: `stream` bounds its sends.
-    """
+async def _watch(shell: Shell, watched: list[Watched], work: Work, waiting: object) -> None:
+    """Go on with a request that waits, from now on under its deadline, unless it has found another."""
     sweeper = shell.sweeper
-    now = sweeper.clock()
-    request.task = current_task()
-    if not request.is_streaming:
-        request.deadline = min(request.deadline, now + shell.request_timeout_s)
-        sweeper.watching.add(request)
-    if now >= sweeper.awake_until:
-        sweeper.wake(now)
+    if not watched:
+        watched.append(Watched())
+        sweeper.watch(watched[0], shell.request_timeout_s)
     try:
         await _resumed(work, waiting)
     finally:
-        sweeper.watching.discard(request)
-        if request.fired:
-            request.settle()
+        sweeper.watching.discard(watched[0])
+        watched[0].settle()
 
 
 @coroutine
@@ -228,17 +234,22 @@ def _resumed(work: Work, waiting: object) -> Generator[object, object, None]:
             return
 
 
-async def _sent_otherwise(response: EventStream | _Left, request: Request, send: Send, shell: Shell) -> None:
-    """Send a stream to its end; whoever left is sent nothing."""
-    if isinstance(response, EventStream):
-        request.is_streaming = True
-        shell.sweeper.watching.discard(request)
-        await Streaming(request, response, send, shell.sweeper, shell.write_timeout_s).run(shell.log)
+async def _sent_otherwise(
+    stream: EventStream | None, request: Request, send: Send, watched: list[Watched], shell: Shell
+) -> None:
+    """Send a stream to its end, under deadlines of its own; whoever left is sent nothing."""
+    if stream is None:
+        return
+    if watched:
+        shell.sweeper.watching.discard(watched[0])
+    streaming = Streaming(request, stream, send, shell.sweeper, shell.write_timeout_s)
+    watched[:] = [streaming]
+    await streaming.run(shell.log)
 
 
-def _unsent(error: BaseException, request: Request) -> None:
+def _unsent(error: BaseException, watched: list[Watched]) -> None:
     """Take it that the client is gone or does not read; raises a cancellation that came from outside."""
-    if isinstance(error, CancelledError) and not request.settle():
+    if isinstance(error, CancelledError) and not (watched and watched[0].settle()):
         raise error
 
 
@@ -259,22 +270,22 @@ def _others(shell: Shell, sockets: Router[tuple[Socket, SocketEndpoint]]) -> App
     return other
 
 
-def _recovered(error: BaseException, request: Request, log: logging.Logger) -> Response | _Left:
+def _recovered(error: BaseException, request: Request, watched: list[Watched], log: logging.Logger) -> Answered:
     """Return the answer to what a request raised; raises a cancellation that came from outside."""
     match error:
         case CancelledError():
-            if not request.settle():
+            if not (watched and watched[0].settle()):
                 raise error
-            return problem(RequestTimeout(), request.id)
+            return whole(problem(RequestTimeout(), request.id), request.id_bytes, request.answer_headers)
         case GatewayError():
             if error.__cause__ is not None:
                 log.warning("request %s was refused: %s", request.id, error.code, exc_info=error)
-            return problem(error, request.id)
+            return whole(problem(error, request.id), request.id_bytes, request.answer_headers)
         case ClientDisconnected():
-            return _Left()
+            return CLIENT_LEFT, None, b"", None
         case _:
             log.error("request %s failed", request.id, exc_info=error)
-            return problem(Internal(), request.id)
+            return whole(problem(Internal(), request.id), request.id_bytes, request.answer_headers)
 
 
 def _websocket(shell: Shell, sockets: Router[tuple[Socket, SocketEndpoint]]) -> App:

@@ -8,13 +8,24 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from typing import TypeAlias, cast
 
 from argentor_asgi.asgi.parameters import REQUIRED, Parameter, name_of, parameters_of
 from argentor_asgi.asgi.request import Incoming, Request
-from argentor_asgi.asgi.response import EventStream, Reply, Response
+from argentor_asgi.asgi.response import (
+    LENGTHS,
+    SHORT_BYTES,
+    Answered,
+    EventStream,
+    Reply,
+    Response,
+    length_field,
+    whole,
+)
 from argentor_asgi.asgi.route import Handler, Route, Socket
 from argentor_asgi.asgi.router import captures_of
+from argentor_asgi.asgi.types import Headers
 from argentor_asgi.asgi.websocket import WebSocket
 from argentor_asgi.errors import BadRequest, ConfigError, Detail, InvalidInput, InvalidPath
 from argentor_asgi.protocol.schema import convert_text, encode
@@ -60,9 +71,16 @@ class Call:
     body: Parameter | None
 
 
-def endpoint(row: Route, provide: Provide) -> Endpoint:
-    """Return the endpoint of a route's handler. Raises `ConfigError` naming the handler for a wrong signature."""
+def endpoint(row: Route, provide: Provide) -> tuple[Endpoint, Handler | None]:
+    """Return the endpoint of a route's handler, and the bound handler itself where it asks nothing of its request.
+
+    Raises `ConfigError` naming the handler for a wrong signature.
+    """
     call = _call(row, provide)
+    return _endpoint(call), None if call.body or call.getters else call.handler
+
+
+def _endpoint(call: Call) -> Endpoint:
     if call.body is not None:
         return _with_body(call, call.body)
     handler, getters = call.handler, call.getters
@@ -82,15 +100,28 @@ def socket_endpoint(row: Socket, provide: Provide) -> SocketEndpoint:
     return lambda socket: handler(**{name: get(socket) for name, get in getters})
 
 
-def rendered(result: object, row: Route) -> Response | EventStream:
-    """Turn a handler's result into an answer: None is 204, an answer is itself, all else is JSON."""
+def rendered(result: object, row: Route, id_bytes: bytes, more: Headers) -> Answered:
+    """Turn a handler's result into an answer: None is 204, an answer is itself, all else is JSON.
+
+    `id_bytes`: the request's id; `more`: header fields that go out with whatever its answer is.
+    """
     if type(result) not in _ANSWERS:
-        return Response(row.status, encode(result), row.produces)
+        # PERF: the usual answer, without a `Response` in between.
+        body = encode(result)
+        size = len(body)
+        length = LENGTHS[size] if size < SHORT_BYTES else length_field(body)
+        fields = [(b"x-request-id", id_bytes), length, row.type_field]
+        if more:
+            fields += more
+        return row.status, fields, body, None
     if isinstance(result, Reply):
-        return Response(result.status or row.status, encode(result.value), row.produces, result.headers)
-    if isinstance(result, (Response, EventStream)):
-        return result
-    return Response(_NO_CONTENT, b"", None)
+        value = Response(result.status or row.status, encode(result.value), row.produces, result.headers)
+        return whole(value, id_bytes, more)
+    if isinstance(result, Response):
+        return whole(result, id_bytes, more)
+    if isinstance(result, EventStream):
+        return result.status, None, b"", result
+    return whole(Response(_NO_CONTENT, b"", None), id_bytes, more)
 
 
 def _with_body(call: Call, body: Parameter) -> Endpoint:
@@ -119,7 +150,14 @@ def _call(row: Route | Socket, provide: Provide) -> Call:
             constants[parameter.name] = get.value
         else:
             getters.append((parameter.name, get))
-    return Call(partial(row.handler, **constants) if constants else row.handler, getters, body)
+    return Call(_with_constants(row.handler, constants, alone=not getters and body is None), getters, body)
+
+
+def _with_constants(handler: Handler, constants: Mapping[str, object], *, alone: bool) -> Handler:
+    # PERF: where there is nothing else to pass, by position: half the price of by name.
+    if alone and all(found.kind is found.POSITIONAL_OR_KEYWORD for found in signature(handler).parameters.values()):
+        return partial(handler, *constants.values()) if constants else handler
+    return partial(handler, **constants) if constants else handler
 
 
 def _getter(row: Route | Socket, parameter: Parameter, provide: Provide) -> Provider:

@@ -43,6 +43,14 @@ def request_ids() -> Iterator[bytes]:
             yield head + tail
 
 
+def request_id(headers: Iterable[tuple[bytes, bytes]], ids: Iterator[bytes]) -> bytes:
+    """Return a sane `X-Request-ID` among `headers`, else the next of `ids`."""
+    for name, value in headers:
+        if name == b"x-request-id":
+            return value if _SANE_ID(value) else next(ids)
+    return next(ids)
+
+
 def joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """Return header fields by name, repeated ones joined: cookies by "; " (RFC 6265), others by ", " (RFC 9110 5.3)."""
     fields: dict[bytes, bytes] = {}
@@ -117,9 +125,8 @@ class Incoming(Watched):
 
 
 class Request(Incoming):
-    """An HTTP request. `is_streaming`: its answer is a stream that has begun, which no request deadline ends."""
+    """An HTTP request."""
 
-    is_streaming: bool = False
     _body: bytes | None = None
 
     @property

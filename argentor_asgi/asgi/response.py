@@ -21,7 +21,7 @@ T = TypeVar("T")
 SHORT_BYTES = 1024
 """Up to which size an answer's Content-Length is ready-made."""
 
-_LENGTHS = [(b"content-length", b"%d" % size) for size in range(SHORT_BYTES)]
+LENGTHS = [(b"content-length", b"%d" % size) for size in range(SHORT_BYTES)]
 _RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}
 _KNOWN_TYPES = {name: (b"content-type", name.encode()) for name in (JSON, PROBLEM)}
 _STREAM_HEADERS: Headers = (
@@ -73,22 +73,22 @@ class EventStream:
         return 200
 
 
-def header_fields(response: Response, incoming: Incoming) -> list[tuple[bytes, bytes]]:
-    """Return the header fields of a whole answer: the request id, its length, its type, its own, the request's."""
+def header_fields(response: Response, id_bytes: bytes, more: Headers = ()) -> list[tuple[bytes, bytes]]:
+    """Return the header fields of a whole answer: the request id, its length, its type, its own, and `more`."""
     kind = response.content_type
     if kind is not None:
         fields = [
-            (b"x-request-id", incoming.id_bytes),
+            (b"x-request-id", id_bytes),
             length_field(response.body),
             _KNOWN_TYPES.get(kind) or (b"content-type", kind.encode("latin-1")),
         ]
     elif response.status in BODILESS:
-        fields = [(b"x-request-id", incoming.id_bytes)]
+        fields = [(b"x-request-id", id_bytes)]
     else:
-        fields = [(b"x-request-id", incoming.id_bytes), length_field(response.body)]
-    if response.headers or incoming.answer_headers:
+        fields = [(b"x-request-id", id_bytes), length_field(response.body)]
+    if response.headers or more:
         fields += response.headers
-        fields += incoming.answer_headers
+        fields += more
     return fields
 
 
@@ -96,12 +96,12 @@ def length_field(body: bytes) -> tuple[bytes, bytes]:
     """Return the Content-Length of a body."""
     # PERF: a table for short answers; formatting a number and pairing it costs four look-ups.
     size = len(body)
-    return _LENGTHS[size] if size < SHORT_BYTES else (b"content-length", b"%d" % size)
+    return LENGTHS[size] if size < SHORT_BYTES else (b"content-length", b"%d" % size)
 
 
-def whole(response: Response, incoming: Incoming) -> Answered:
+def whole(response: Response, id_bytes: bytes, more: Headers) -> Answered:
     """Return a whole answer as it is sent."""
-    return response.status, header_fields(response, incoming), response.body, None
+    return response.status, header_fields(response, id_bytes, more), response.body, None
 
 
 def stream_fields(stream: EventStream, incoming: Incoming) -> list[tuple[bytes, bytes]]:

@@ -17,6 +17,11 @@ from argentor_asgi.errors import GatewayError
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """The upper bounds, in seconds and inclusive, of the buckets that a row counts in; one more bucket has no bound."""
 
+FIRST_BUCKET_S = BUCKETS_S[0]
+
+FIRST_S = BUCKETS_S[0]
+"""The upper bound of the first of them."""
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """The methods that a route may be declared for."""
 
@@ -75,12 +80,17 @@ class Route:
     statuses: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
     seconds: float = 0.0
+    type_field: tuple[bytes, bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Prepare the header field that every plain answer has."""
+        self.type_field = (b"content-type", self.produces.encode("latin-1"))
 
     def count(self, status: int, seconds: float) -> None:
         """Count one answer."""
         self.statuses[status] += 1
         # PERF: nearly all answers are in the first bucket.
-        self.buckets[0 if seconds <= BUCKETS_S[0] else bisect_left(BUCKETS_S, seconds)] += 1
+        self.buckets[0 if seconds <= FIRST_S else bisect_left(BUCKETS_S, seconds)] += 1
         self.seconds += seconds
 
 

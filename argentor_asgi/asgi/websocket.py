@@ -110,7 +110,7 @@ class WebSocket(Incoming):
             await self._write({"type": "websocket.close", "code": NORMAL, "reason": ""})
             return
         answer = problem(error, self.id)
-        fields = header_fields(answer, self)
+        fields = header_fields(answer, self.id_bytes, self.answer_headers)
         await self._write({"type": f"{REFUSAL}.start", "status": answer.status, "headers": fields})
         await self._write({"type": f"{REFUSAL}.body", "body": answer.body, "more_body": False})
 

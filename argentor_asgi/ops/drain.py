@@ -53,23 +53,20 @@ class Flag(Protocol):
 class Drain:
     """The one truth about whether this process stops; it only ever goes from serving to draining to finished.
 
-    `begun` and `finished` are levels: who waits late does not wait. `drain_s`: seconds that the hooks have, > 0.
+    `begun` and `finished` are levels: who waits late does not wait. `draining` says the first, without
+    waiting. `drain_s`: seconds that the hooks have, > 0.
     Not thread-safe: from a signal handler or a thread, `loop.call_soon_threadsafe(drain.begin, reason)`.
     """
 
     def __init__(self, *, clock: "Clock", drain_s: float) -> None:
         self.drain_s = drain_s
+        self.draining = False
         self.begun = asyncio.Event()
         self.finished = asyncio.Event()
         self._clock = clock
         self._deadline = 0.0
         self._hooks: dict[str, Hook] = {}
         self._work: asyncio.Task[None] | None = None
-
-    @property
-    def draining(self) -> bool:
-        """Whether the drain has begun; stays true."""
-        return self.begun.is_set()
 
     def remaining_s(self) -> float:
         """Return the seconds that the hooks still have: all of `drain_s` before the drain, never below 0."""
@@ -92,6 +89,7 @@ class Drain:
             return
         logger.info("draining for up to %g s: %s", self.drain_s, reason)
         self._deadline = self._clock.monotonic() + self.drain_s
+        self.draining = True
         self.begun.set()
         self._work = asyncio.get_running_loop().create_task(self._run_hooks(), name="drain")
 

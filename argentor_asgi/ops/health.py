@@ -30,7 +30,9 @@ class Liveness:
     service: str = SERVICE
 
 
-OK, ALIVE, SHUTTING_DOWN = Liveness("ok"), Liveness("alive"), Liveness("shutting_down")
+SERVING = (200, Liveness("ok"))
+ALIVE = (200, Liveness("alive"))
+SHUTTING_DOWN = (503, Liveness("shutting_down"))
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,11 @@ class Health:
 
     def health(self) -> tuple[int, Liveness]:
         """Say whether the process serves: 503 from the moment that the drain begins."""
-        return (503, SHUTTING_DOWN) if self._drain.draining else (200, OK)
+        return SHUTTING_DOWN if self._drain.draining else SERVING
 
     def live(self) -> tuple[int, Liveness]:
         """Say that the process runs, draining or not: a 503 here would have it killed."""
-        return 200, ALIVE
+        return ALIVE
 
     async def ready(self) -> tuple[int, Readiness]:
         """Say whether to send work here: 200 when every check that counts is `ok`, else 503.

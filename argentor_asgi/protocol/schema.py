@@ -46,6 +46,7 @@ JsonObject: TypeAlias = dict[str, Any]
 DEPTH = 64
 """How many levels of arrays and objects a document may nest."""
 
+_dumps, _UTC_Z = orjson.dumps, orjson.OPT_UTC_Z
 T = TypeVar("T")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 """A string, ended or not: whatever follows a quote matches, so that no input makes the search start over."""
@@ -136,7 +137,7 @@ def encode(value: object) -> bytes:
     whole, but beyond `_INT_BITS` as hexadecimal text.
     """
     try:
-        return orjson.dumps(value, option=orjson.OPT_UTC_Z)
+        return _dumps(value, None, _UTC_Z)
     except TypeError:
         return msgspec.json.encode(_sendable(msgspec.to_builtins(value)))
 
