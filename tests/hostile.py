@@ -23,6 +23,8 @@ CHAT = "/api/v1/agent/chat"
 SUM = "what is 17*23?"
 MEMBERS = {"type": str, "title": str, "status": int, "code": str, "error": str, "message": str, "request_id": str}
 """The members that every problem has."""
+TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
+"""The phrases that RFC 9110 has and Python only since 3.13."""
 OPTIONAL = {"details": list, "retry_after": int}
 INTERNAL = re.compile(
     r"Traceback|argentor_asgi|msgspec|orjson|sqlite|asyncio|hypercorn|uvicorn|granian|site-packages|\.py\b|object at 0x"
@@ -112,20 +114,36 @@ def check(asked: Ask, answer: Answer) -> None:
 def check_problem(answer: Answer, code: str) -> dict:
     """Check that the answer is a problem with this code and of exactly the one shape; return it."""
     assert answer.headers["content-type"] == "application/problem+json"
-    assert not INTERNAL.search(answer.body.decode())
-    problem = json.loads(answer.body)
-    kinds = {name: type(value) for name, value in problem.items()}
-    assert kinds == MEMBERS | {name: kind for name, kind in OPTIONAL.items() if name in kinds}
-    assert (problem["code"], problem["type"]) == (code, f"urn:argentor:error:{code}")
-    assert problem["status"] == answer.status
-    assert problem["title"] == HTTPStatus(answer.status).phrase
+    problem = check_problem_body(answer.body.decode())
+    assert (problem["code"], problem["status"]) == (code, answer.status)
     assert problem["request_id"] == answer.headers["x-request-id"]
-    for detail in problem.get("details", []):
-        assert {name: type(value) for name, value in detail.items()} == {"pointer": str, "message": str}
-        assert detail["pointer"] == "" or detail["pointer"].startswith("/")
     retry_after = problem.get("retry_after")
     assert answer.headers["retry-after"] == (None if retry_after is None else str(retry_after))
     return problem
+
+
+def check_problem_body(text: str) -> dict:
+    """Check that the text is a problem of exactly the one shape; return it."""
+    check_says_nothing_internal(text)
+    problem = json.loads(text)
+    kinds = {name: type(value) for name, value in problem.items()}
+    assert kinds == MEMBERS | {name: kind for name, kind in OPTIONAL.items() if name in kinds}
+    assert problem["type"] == f"urn:argentor:error:{problem['code']}"
+    assert problem["title"] == (TITLES.get(problem["status"]) or HTTPStatus(problem["status"]).phrase)
+    check_details(problem)
+    return problem
+
+
+def check_says_nothing_internal(text: str) -> None:
+    """Check that a text for clients says nothing about what is inside."""
+    assert not INTERNAL.search(text), text
+
+
+def check_details(problem: dict) -> None:
+    """Check the shape of each detail of a refusal."""
+    for detail in problem.get("details", []):
+        assert {name: type(value) for name, value in detail.items()} == {"pointer": str, "message": str}
+        assert detail["pointer"] == "" or detail["pointer"].startswith("/")
 
 
 def calculates(port: int, *, key: str = "none") -> bool:
