@@ -167,11 +167,11 @@ def _server(  # noqa: C901  one path a request, kept in one piece for its speed
     async def serve(scope: Scope, receive: Receive, send: Send, watched: list[Watched]) -> None:
         """Answer one request; `watched` has its deadline as soon as it waits."""
         began = clock()
-        row, request = rest, None
+        row, request, method = rest, None, scope["method"]
         try:
             if not life.started:
                 await life.start()
-            (row, answer, is_plain), captures = find(scope["method"], scope)
+            (row, answer, is_plain), captures = find(method, scope)
             # PERF: a route that asks nothing of its request is answered without one.
             if is_plain:
                 answered = rendered(await answer(), row, request_id(scope["headers"], ids), ())
@@ -183,16 +183,16 @@ def _server(  # noqa: C901  one path a request, kept in one piece for its speed
             request = request or Request(scope, receive, ids, body_bytes)
             answered = _recovered(error, request, watched, log)
         ended = clock()
-        row.count(answered[0], ended - began)
+        status, fields, body, stream = answered
+        row.count(status, ended - began)
         if watched:
             watched[0].deadline = ended + write_timeout_s
-        status, fields, body, stream = answered
         try:
             if fields is None:
                 request = request or Request(scope, receive, ids, body_bytes)
                 await _sent_otherwise(stream, request, send, watched, shell)
                 return
-            if scope["method"] == "HEAD":
+            if method == "HEAD":
                 body = b""
             await send({"type": "http.response.start", "status": status, "headers": fields})
             await send({"type": "http.response.body", "body": body})

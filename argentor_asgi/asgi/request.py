@@ -46,8 +46,8 @@ def request_ids() -> Iterator[bytes]:
 def request_id(headers: Iterable[tuple[bytes, bytes]], ids: Iterator[bytes]) -> bytes:
     """Return a sane `X-Request-ID` among `headers`, else the next of `ids`."""
     for name, value in headers:
-        if name == b"x-request-id":
-            return value if _SANE_ID(value) else next(ids)
+        if name == b"x-request-id" and _SANE_ID(value):
+            return value
     return next(ids)
 
 
