@@ -1,9 +1,9 @@
 """Talking to the agent: over a WebSocket, over server-sent events, and by one request and one answer."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from uuid import UUID, uuid4
 
 from argentor_asgi.asgi.response import EventStream
@@ -39,7 +39,7 @@ from argentor_asgi.errors import (
 from argentor_asgi.gateway.connections import Connection
 from argentor_asgi.gateway.conversation import Conversation, failure_of
 from argentor_asgi.gateway.dispatch import Ask, scope_of
-from argentor_asgi.gateway.runs import Reader
+from argentor_asgi.gateway.run_log import Reader
 from argentor_asgi.gateway.services import Services
 from argentor_asgi.protocol import sse
 from argentor_asgi.protocol.content import VISIBLE
@@ -200,19 +200,38 @@ def event_stream(
 ) -> EventStream:
     """Return the run behind `reader` as server-sent events, with heartbeats while it is silent."""
 
-    async def frames() -> AsyncIterator[bytes]:
-        run_id = reader.run.id
-        ended = False
-        try:
-            async for batch in reader:
-                ended = batch[-1].is_terminal
-                if data := b"".join(sse.frame(run_id, event) for event in batch):
-                    yield data
-        finally:
-            if cancel_on_close and not ended:
-                await services.runs.cancel(scope_of(principal), run_id, "the client disconnected")
+    async def abandoned() -> None:
+        if cancel_on_close:
+            await services.runs.cancel(scope_of(principal), reader.run.id, "the client disconnected")
 
-    return EventStream(frames(), heartbeat=lambda: sse.heartbeat(services.clock.now()))
+    return EventStream(Frames(reader, abandoned), heartbeat=lambda: sse.heartbeat(services.clock.now()))
+
+
+class Frames:
+    """The frames of a run, some at a time. Closed before the run's end, even unread, it awaits `abandoned`."""
+
+    def __init__(self, reader: Reader, abandoned: Callable[[], Awaitable[None]]) -> None:
+        """Begin where the reader is."""
+        self._run_id = reader.run.id
+        self._batches = aiter(reader)
+        self._abandoned = abandoned
+        self._ended = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        async for batch in self._batches:
+            self._ended = batch[-1].is_terminal
+            if data := b"".join(sse.frame(self._run_id, event) for event in batch):
+                return data
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """End the reading, wherever it is."""
+        await self._batches.aclose()
+        if not self._ended:
+            await self._abandoned()
 
 
 def _text(session_id: UUID | None) -> str | None:

@@ -14,19 +14,21 @@ from typing import Final
 from argentor_asgi.asgi.websocket import Disconnected, MessageTooLarge, WebSocket
 from argentor_asgi.errors import GatewayError, Internal, Overloaded, RunCancelled, RunInterrupted, by_code
 from argentor_asgi.gateway.dispatch import Ask, scope_of
-from argentor_asgi.gateway.runs import Reader, is_live
+from argentor_asgi.gateway.outbox import Outbox
+from argentor_asgi.gateway.run_log import Reader
+from argentor_asgi.gateway.runs import is_live
 from argentor_asgi.gateway.services import Services
 from argentor_asgi.protocol import ws_session
 from argentor_asgi.protocol.ws_session import CancelFrame, ChatFrame, PingFrame, ResumeFrame, SteerFrame
 from argentor_asgi.security.identity import Principal
 from argentor_asgi.sessions.session import Run
 
-OUTBOX_FRAMES: Final = 64
-"""How many frames may wait for a slow reader."""
 FOLLOWED_RUNS: Final = 32
 """How many messages and resumes one socket may have open at a time."""
+ESCAPED: Final = 3
+"""How many times longer a text beyond ASCII may be when it is written in JSON's escapes."""
 FRAME_OVERHEAD_BYTES: Final = 16 * 1024
-"""What a frame may be longer than the message in it: its other members, and escapes."""
+"""What a frame may be longer than the message in it: its other members."""
 CLOSE_S: Final = 0.3
 """What a goodbye keeps of its time for the close itself."""
 
@@ -46,7 +48,8 @@ class Conversation:
         self._services = services
         self._principal = principal
         self._scope = scope_of(principal)
-        self._outbox: asyncio.Queue[bytes] = asyncio.Queue(OUTBOX_FRAMES)
+        self._outbox = Outbox()
+        self._shown: set[str] = set()
         self._followers: set[asyncio.Task[None]] = set()
         self._cancel_on_close: set[str] = set()
         self._ending = asyncio.Event()
@@ -56,12 +59,17 @@ class Conversation:
     async def converse(self) -> None:
         """Accept the socket and serve it until either side has had enough; every task of it has ended afterwards."""
         await self._socket.accept()
-        self._outbox.put_nowait(ws_session.welcome(self.session_id, self.id))
+        self._outbox.answer(ws_session.welcome(self.session_id, self.id))
         tasks = [asyncio.create_task(work) for work in (self._read(), self._write(), self._ending.wait())]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in (await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))[0]:
+                task.result()
+        except Exception:  # the boundary of one socket: its client hears of it, the process lives
+            log.exception("connection %s failed", self.id)
+            self._finish(1011, Internal.code)
         finally:
             await _end([*tasks, *self._followers])
+            self._outbox.drop()
             await self._cancel_abandoned()
             await self._socket.close(*self._close)
             self._gone.set()
@@ -72,7 +80,7 @@ class Conversation:
             async with asyncio.timeout(max(0.0, within_s - CLOSE_S)):
                 if self._followers:
                     await asyncio.wait(set(self._followers))
-                await self._outbox.join()
+                await self._outbox.empty()
         except TimeoutError:
             log.info("connection %s is cut: it does not read", self.id)
         self._finish(code, reason)
@@ -84,7 +92,7 @@ class Conversation:
             self._ending.set()
 
     async def _read(self) -> None:
-        limit = self._services.config.limits.message_bytes + FRAME_OVERHEAD_BYTES
+        limit = self._services.config.limits.message_bytes * ESCAPED + FRAME_OVERHEAD_BYTES
         try:
             while not self._ending.is_set():
                 message = await self._socket.receive(limit)
@@ -92,6 +100,8 @@ class Conversation:
                     self._finish(1003, "only text frames are understood")
                 else:
                     self._hear(message)
+                if self._outbox.answers:
+                    await asyncio.sleep(0)  # a server that has much at once must not keep the writer from its turn
         except Disconnected:
             pass
         except MessageTooLarge:
@@ -102,8 +112,11 @@ class Conversation:
     async def _write(self) -> None:
         try:
             while True:
-                await self._socket.send(await self._outbox.get())
-                self._outbox.task_done()
+                frame, is_answer = await self._outbox.next()
+                try:
+                    await self._socket.send(frame)
+                finally:
+                    self._outbox.done(is_answer=is_answer)
         except Disconnected:
             pass
 
@@ -113,7 +126,7 @@ class Conversation:
             frame = ws_session.parse(text)
             match frame:
                 case PingFrame():
-                    self._outbox.put_nowait(ws_session.PONG)
+                    self._outbox.answer(ws_session.PONG)
                 case ChatFrame():
                     self._follow(self._ask(frame))
                 case ResumeFrame():
@@ -121,7 +134,7 @@ class Conversation:
                 case CancelFrame() | SteerFrame():
                     self._follow(self._command(frame))
         except GatewayError as error:
-            self._outbox.put_nowait(ws_session.failure(self.session_id, error))
+            self._outbox.answer(ws_session.failure(self.session_id, error))
 
     def _follow(self, work: Coroutine[None, None, None]) -> None:
         """Let `work` run beside the reader, owned by this conversation."""
@@ -152,10 +165,15 @@ class Conversation:
         except GatewayError as error:
             await self._outbox.put(ws_session.failure(session_id, error))
             return
+        if run.id in self._shown:  # steered, or asked twice under one key: this socket hears of the run already
+            await self._outbox.put(ws_session.accepted("message", run.id, run.status))
+            return
+        self._shown.add(run.id)
         if (options.on_disconnect or agent.on_disconnect) == "cancel":
             self._cancel_on_close.add(run.id)
         await self._show(await self._services.runs.reader(self._scope, run.id))
         self._cancel_on_close.discard(run.id)
+        self._shown.discard(run.id)
 
     async def _resume(self, frame: ResumeFrame) -> None:
         await self._show(await self._services.runs.reader(self._scope, frame.run_id, after=frame.after_seq))

@@ -3,16 +3,18 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
-from argentor_asgi.errors import GatewayError
+from argentor_asgi.errors import GatewayError, ReplayExpired
 from argentor_asgi.protocol.events import LoggedEvent, RunEvent
 from argentor_asgi.protocol.schema import encode
-from argentor_asgi.sessions.session import RunStore
+from argentor_asgi.sessions.session import Run, RunStore
 
 RING_EVENTS: Final = 4096
 RING_BYTES: Final = 8 * 1024 * 1024
+READ_EVENTS: Final = 256
+"""How many events one read of the store brings."""
 UNSTORED_EVENTS: Final = 256
 """How many events a run may be ahead of the store before it waits."""
 
@@ -124,3 +126,51 @@ class Recorder:
             self._failure = failure
         finally:
             self._writing = None
+
+
+class Reader:
+    """A cursor on one run, over its log while it lives and over the store for what the log no longer has."""
+
+    def __init__(self, run: Run, run_log: RunLog | None, store: RunStore, after: int) -> None:
+        """Begin behind event number `after`."""
+        self.run = run
+        self._log = run_log
+        self._store = store
+        self._after = after
+        self._primed: Sequence[LoggedEvent] = ()
+
+    @property
+    def is_past_the_end(self) -> bool:
+        """Whether the run has ended and this reader has already seen all of it."""
+        return self._log is None and self._after >= self.run.last_seq
+
+    async def __aiter__(self) -> AsyncGenerator[Sequence[LoggedEvent], None]:
+        """Yield events in order, as many at a time as there are, the terminal one last.
+
+        Raises `ReplayExpired` when events in between are kept nowhere any more.
+        """
+        while batch := self._primed or await self._next():
+            self._primed = ()
+            self._after = batch[-1].seq
+            yield batch
+            if batch[-1].is_terminal:
+                return
+
+    async def prime(self) -> None:
+        """Fetch the first events now if only the store has them; raises `ReplayExpired` before anything was sent."""
+        if self._log is None or self._log.after(self._after) is None:
+            self._primed = await self._next()
+
+    async def _next(self) -> Sequence[LoggedEvent]:
+        run_log = self._log
+        if run_log is not None:
+            await run_log.beyond(self._after)
+            batch = run_log.after(self._after)
+            if batch is not None:
+                return batch
+        elif self.is_past_the_end:
+            return ()
+        batch = await self._store.events(self.run.id, after=self._after, limit=READ_EVENTS)
+        if not batch or batch[0].seq != self._after + 1:
+            raise ReplayExpired(members={"run_status": self.run.status, "text": self.run.text})
+        return batch

@@ -8,33 +8,33 @@ reads a run holds a cursor; nobody who reads can slow it, and its end does not n
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from argentor_asgi.agent.runner import AgentRunner, RunContext
 from argentor_asgi.errors import (
+    Draining,
     GatewayError,
     Internal,
     Overloaded,
-    ReplayExpired,
     RunNotFound,
     RunTimeout,
     SessionBusy,
     SessionNotFound,
 )
-from argentor_asgi.gateway.run_log import Recorder, RunLog
+from argentor_asgi.gateway.run_log import Reader, Recorder, RunLog
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.ops.metrics import Metrics
-from argentor_asgi.protocol.events import Cancelled, Done, Error, LoggedEvent, RunEvent, RunStarted
+from argentor_asgi.protocol.events import Cancelled, Done, Error, RunEvent, RunStarted
 from argentor_asgi.protocol.messages import Message
 from argentor_asgi.protocol.ws_session import OnBusy
 from argentor_asgi.sessions.session import LIVE, Claim, Run, RunStatus, Scope, Session, Store
 
 QUEUED_PER_SESSION: Final = 16
 """How many messages may wait behind the one that a session works on."""
-READ_EVENTS: Final = 256
-"""How many events one read of the store brings."""
+SHUTDOWN: Final = "the gateway is shutting down"
+"""Why a run was cancelled that the gateway had no more time for."""
 
 STATUS_AFTER: Final[Mapping[str, RunStatus]] = {"done": "done", "error": "failed", "cancelled": "cancelled"}
 
@@ -64,6 +64,7 @@ class LiveRun:
         "context",
         "ended",
         "is_cancellable",
+        "is_stopped",
         "log",
         "message",
         "recorder",
@@ -82,6 +83,7 @@ class LiveRun:
         self.context = RunContext(run.id, run.session_id, _scope(run))
         self.task: asyncio.Task[None] | None = None
         self.cancel_reason = ""
+        self.is_stopped = False
         self.is_cancellable = False
         self.accepted: asyncio.Future[Run | Claim] = asyncio.get_running_loop().create_future()
         self.turn = asyncio.Event()
@@ -94,54 +96,6 @@ class Lane:
 
     current: LiveRun
     waiting: deque[LiveRun] = field(default_factory=deque)
-
-
-class Reader:
-    """A cursor on one run, over its log while it lives and over the store for what the log no longer has."""
-
-    def __init__(self, run: Run, run_log: RunLog | None, store: Store, after: int) -> None:
-        """Begin behind event number `after`."""
-        self.run = run
-        self._log = run_log
-        self._store = store
-        self._after = after
-        self._primed: Sequence[LoggedEvent] = ()
-
-    @property
-    def is_past_the_end(self) -> bool:
-        """Whether the run has ended and this reader has already seen all of it."""
-        return self._log is None and self._after >= self.run.last_seq
-
-    async def __aiter__(self) -> AsyncIterator[Sequence[LoggedEvent]]:
-        """Yield events in order, as many at a time as there are, the terminal one last.
-
-        Raises `ReplayExpired` when events in between are kept nowhere any more.
-        """
-        while batch := self._primed or await self._next():
-            self._primed = ()
-            self._after = batch[-1].seq
-            yield batch
-            if batch[-1].is_terminal:
-                return
-
-    async def prime(self) -> None:
-        """Fetch the first events now if only the store has them; raises `ReplayExpired` before anything was sent."""
-        if self._log is None or self._log.after(self._after) is None:
-            self._primed = await self._next()
-
-    async def _next(self) -> Sequence[LoggedEvent]:
-        run_log = self._log
-        if run_log is not None:
-            await run_log.beyond(self._after)
-            batch = run_log.after(self._after)
-            if batch is not None:
-                return batch
-        elif self.is_past_the_end:
-            return ()
-        batch = await self._store.events(self.run.id, after=self._after, limit=READ_EVENTS)
-        if not batch or batch[0].seq != self._after + 1:
-            raise ReplayExpired(members={"run_status": self.run.status, "text": self.run.text})
-        return batch
 
 
 class Runs:
@@ -160,6 +114,7 @@ class Runs:
         self._live: dict[str, LiveRun] = {}
         self._lanes: dict[str, Lane] = {}
         self._keys: dict[tuple[Scope, str], LiveRun] = {}
+        self._is_draining = False
 
     def __len__(self) -> int:
         """Return how many runs are live."""
@@ -176,8 +131,10 @@ class Runs:
 
         Returns the run that works on the message, or the earlier claim of its idempotency key. The run's place in the
         session is taken before the first await, so that callers are served in the order of their calls. Raises
-        `SessionBusy`, `SessionNotFound`, `Overloaded`.
+        `SessionBusy`, `SessionNotFound`, `Overloaded`, `Draining`.
         """
+        if self._is_draining:
+            raise Draining(retry_after=1)
         if claim is not None and (twin := self._claimed(run, claim)) is not None:
             first = await asyncio.shield(twin.accepted)
             return first if isinstance(first, Claim) else twin.claim or claim
@@ -242,13 +199,18 @@ class Runs:
         raise SessionBusy("The run has already ended.")
 
     async def drain(self, grace_s: float) -> None:
-        """Let live runs finish for `grace_s` seconds, then end them; every one has its terminal event afterwards."""
-        tasks = [live.task for live in self._live.values() if live.task]
-        if tasks:
-            await asyncio.wait(tasks, timeout=grace_s)
-        for live in list(self._live.values()):
-            self._stop(live, "the gateway is shutting down")
+        """Let live runs finish for `grace_s` seconds, then end them; every one has its terminal event afterwards.
+
+        Nothing is accepted any more. A run that waits for its turn still gets it, so that its message is part of the
+        session before it ends.
+        """
+        self._is_draining = True
         if tasks := [live.task for live in self._live.values() if live.task]:
+            await asyncio.wait(tasks, timeout=grace_s)
+        left = list(self._live.values())
+        for live in left:
+            self._stop(live, SHUTDOWN, is_now=live.turn.is_set())
+        if tasks := [live.task for live in left if live.task]:
             await asyncio.wait(tasks)
 
     def _owned(self, scope: Scope, run_id: str) -> LiveRun | None:
@@ -263,11 +225,11 @@ class Runs:
             raise SessionBusy(retry_after=1)
         return live.run
 
-    def _stop(self, live: LiveRun, reason: str) -> None:
-        """Cancel the run's task once; a second request would cut its own clean-up short."""
+    def _stop(self, live: LiveRun, reason: str, *, is_now: bool = True) -> None:
+        """Cancel the run's task once, or let it end in its turn; a second request would cut its own clean-up short."""
         if not live.cancel_reason:
-            live.cancel_reason = reason
-            if live.is_cancellable and live.task is not None:
+            live.cancel_reason, live.is_stopped = reason, is_now
+            if is_now and live.is_cancellable and live.task is not None:
                 live.task.cancel()
 
     def _place(self, run: Run, message: Message, claim: Claim | None, lane: Lane | None) -> LiveRun:
@@ -311,11 +273,12 @@ class Runs:
         run = live.run
         try:
             await live.recorder.emit(RunStarted(run.id, run.session_id, run.model, run.created_at))
+            if not live.is_stopped:
+                live.is_cancellable = True
+                await live.turn.wait()
+                await self._promote(live)
             if live.cancel_reason:
                 return _cancelled(live)
-            live.is_cancellable = True
-            await live.turn.wait()
-            await self._promote(live)
             async with asyncio.timeout(self._timeout_s):
                 await self._runner.run(live.context, live.recorder.emit)
             return _done(live)
