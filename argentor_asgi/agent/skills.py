@@ -44,7 +44,7 @@ NEAREST = 5
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REF = "#/$defs/"
 Result = TypeVar("Result")
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("argentor.skills")
 
 
 @dataclass(frozen=True, slots=True)

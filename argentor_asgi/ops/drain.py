@@ -39,7 +39,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 Hook = Callable[[], Awaitable[None]]
 Handler = Callable[[int, FrameType | None], object]
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("argentor.drain")
 
 
 class Flag(Protocol):

@@ -19,7 +19,7 @@ Probe = Callable[[], Awaitable[None]]
 """Proves that something works; raises whatever says that it does not."""
 SERVICE = "argentor"
 PARTS = ("rest_api", "control_plane")
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("argentor.health")
 
 
 @dataclass(frozen=True)  # PERF: no slots: orjson reads a `__dict__` four times as fast

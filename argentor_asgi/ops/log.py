@@ -10,8 +10,8 @@ import traceback
 from datetime import UTC, datetime
 from typing import Literal
 
-LOGGERS = ("argentor", "argentor_asgi")
-"""The loggers that `configure` sets up: that of events by part, and that of the package's modules."""
+LOGGER = "argentor"
+"""The logger that `configure` sets up; each part of the gateway logs to a child of it."""
 VALUE_CHARACTERS = 10_000
 """How much of one message, value or traceback is written."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
@@ -27,11 +27,10 @@ def configure(format: Format, level: str) -> None:  # noqa: A002  named as the s
     terminal = format == "console" or (format == "auto" and sys.stderr.isatty())
     handler = _Handler(sys.stderr)
     handler.setFormatter(ConsoleFormatter() if terminal else JsonFormatter())
-    for name in LOGGERS:
-        logger = logging.getLogger(name)
-        logger.handlers = [*(each for each in logger.handlers if not isinstance(each, _Handler)), handler]
-        logger.setLevel(level.upper())
-        logger.propagate = False
+    logger = logging.getLogger(LOGGER)
+    logger.handlers = [*(each for each in logger.handlers if not isinstance(each, _Handler)), handler]
+    logger.setLevel(level.upper())
+    logger.propagate = False
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # generic for mypy alone

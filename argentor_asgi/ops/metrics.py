@@ -33,7 +33,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 FamilyType = Literal["counter", "gauge", "histogram"]
 Read = Callable[[], float]
 Key = TypeVar("Key")
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("argentor.metrics")
 
 
 @dataclass(frozen=True, slots=True)

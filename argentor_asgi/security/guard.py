@@ -1,8 +1,8 @@
 """Who asks, and may they: the closures in front of every route that needs something, and the rules behind them.
 
-Without keys the gateway serves this machine only: the server's socket is loopback or a Unix socket, and `Host` names
-this machine, so that no web page can reach it under a name of its own (DNS rebinding). A page of another origin may
-neither open a socket nor, where no key is asked for, change anything.
+Without keys the gateway serves this machine only: the server's socket is loopback or a Unix socket, `Host` names this
+machine, so that no web page can reach it under a name of its own (DNS rebinding), and no proxy forwarded the request. A
+page of another origin may neither open a socket nor, where no key is asked for, change anything.
 """
 
 from collections.abc import Awaitable
@@ -28,6 +28,8 @@ NOT_LOCAL = (
     "No API key is configured, so only callers on the gateway's own machine are served. "
     "Configure auth.api_keys, or set auth.allow_anonymous=true to serve everybody."
 )
+FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
+"""The headers by which a reverse proxy on this machine says that its client is elsewhere, whatever `Host` it sends."""
 _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 
 
@@ -70,8 +72,9 @@ class Authenticator:
             return ANONYMOUS
         if self._has_keys:
             raise Unauthenticated(headers=CHALLENGE)
-        host = incoming.fields.get(b"host", b"")
-        if is_local_name(host[: HEADER_BYTES + 1]) and is_local_socket(incoming.scope):
+        fields = incoming.fields
+        host = fields.get(b"host", b"")
+        if FORWARDED.isdisjoint(fields) and is_local_name(host[: HEADER_BYTES + 1]) and is_local_socket(incoming.scope):
             return ANONYMOUS
         raise Forbidden(NOT_LOCAL)
 

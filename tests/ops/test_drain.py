@@ -36,7 +36,7 @@ async def test_a_late_waiter_does_not_wait():
 
 
 async def test_it_begins_once_however_often_it_is_told_to(caplog):
-    caplog.set_level(logging.INFO, "argentor_asgi.ops.drain")
+    caplog.set_level(logging.INFO, "argentor.drain")
     drain, calls = made(), []
 
     async def hook():
@@ -142,11 +142,11 @@ def test_a_drain_ends_by_its_deadline_whatever_its_hooks_do(kinds):
         drain.begin("test")
         await within(drain.finished.wait())
 
-    logging.getLogger("argentor_asgi.ops.drain").disabled = True
+    logging.getLogger("argentor.drain").disabled = True
     try:
         asyncio.run(drained())
     finally:
-        logging.getLogger("argentor_asgi.ops.drain").disabled = False
+        logging.getLogger("argentor.drain").disabled = False
 
 
 async def test_a_hook_that_comes_too_late_is_refused():

@@ -110,7 +110,7 @@ async def test_a_failing_probe_makes_it_not_ready_and_tells_only_the_log(health,
 
 
 async def test_the_log_hears_of_each_change_once(health, store, clock, caplog):
-    caplog.set_level(logging.INFO, "argentor_asgi.ops.health")
+    caplog.set_level(logging.INFO, "argentor.health")
     for error in (None, OSError("gone"), OSError("gone"), None, None):
         store.error = error
         await health.ready()

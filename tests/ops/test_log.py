@@ -17,12 +17,11 @@ WORDS = st.text(max_size=30)
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in log.LOGGERS]
-    before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
+    logger = logging.getLogger(log.LOGGER)
+    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
     yield
-    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
-        logger.handlers, logger.propagate = handlers, propagate
-        logger.setLevel(level)
+    logger.handlers, logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 @contextmanager
@@ -62,9 +61,9 @@ def test_an_exception_comes_with_its_traceback():
 
 def test_the_console_is_a_line_for_people():
     with written("console") as stream:
-        logging.getLogger("argentor_asgi.ops").info("ready", extra={"request_id": b"q1"})
+        logging.getLogger("argentor.ops").info("ready", extra={"request_id": b"q1"})
     line = stream.getvalue()
-    assert line.endswith(" info    argentor_asgi.ops: ready request_id=q1\n")
+    assert line.endswith(" info    argentor.ops: ready request_id=q1\n")
 
 
 def test_the_console_shows_a_traceback_below():

@@ -386,3 +386,10 @@ def test_no_credential_opens_but_the_configured_ones(headers: list[tuple[str, st
         assert error.status in {400, 401}  # noqa: PT017  both ends of the try are right
     else:
         assert any("abc" in value or "def" in value for _, value in headers) or "abc" in query or "def" in query
+
+
+@pytest.mark.parametrize("name", ["forwarded", "x-forwarded-for", "x-real-ip"])
+def test_what_a_proxy_on_this_machine_forwards_is_not_local(name):
+    """A proxy that rewrites Host to the loopback name must not open the gateway to the world (design 6.2)."""
+    with pytest.raises(Forbidden):
+        Authenticator(Auth()).identify(incoming(("host", "127.0.0.1:8000"), (name, "203.0.113.9")))
