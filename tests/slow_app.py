@@ -3,6 +3,7 @@
 What the user says is what happens, `NAME` being the gate:
 
     model NAME        half an answer, then the gate, then the other half
+    call NAME         half a call, then the gate, then the other half
     skill NAME        a call of the skill `wait`, which waits at the gate, then an answer
     long NAME         a whole turn with a call, then half an answer, the gate, and the other half
     anything else     is repeated
@@ -20,7 +21,7 @@ from scripted_backend import Park, ScriptedBackend, Step, answer, call, calling
 from argentor_asgi.agent.skills import skill
 from argentor_asgi.asgi.route import route
 from argentor_asgi.compose import gateway
-from argentor_asgi.protocol.llm import Finish, LlmEvent, LlmRequest, TextPiece
+from argentor_asgi.protocol.llm import Finish, LlmEvent, LlmRequest, TextPiece, ToolArgs, ToolEnd, ToolStart
 from argentor_asgi.protocol.messages import Message
 
 HALVES = (TextPiece("half "), Park(), TextPiece("whole"), Finish("stop"))
@@ -54,7 +55,7 @@ def words(messages: Sequence[Message]) -> tuple[str, str]:
     """Return what the user wants, and at which gate."""
     said = next((message.content for message in reversed(messages) if message.role == "user"), "")
     verb, _, gate = said.partition(" ")
-    return (verb, gate) if verb in {"model", "skill", "long"} else ("say", "")
+    return (verb, gate) if verb in {"model", "call", "skill", "long"} else ("say", "")
 
 
 def script(request: LlmRequest) -> Sequence[Step]:
@@ -63,6 +64,8 @@ def script(request: LlmRequest) -> Sequence[Step]:
     is_first = request.messages[-1].role == "user"
     if verb == "model":
         return HALVES
+    if verb == "call" and is_first:
+        return [ToolStart("c1", "wait"), ToolArgs("c1", '{"gate": '), Park(), ToolEnd("c1"), Finish("tool_calls")]
     if verb == "skill" and is_first:
         return calling(call("c1", "wait", '{"gate": ', f'"{gate}"}}'))
     if verb == "long":

@@ -207,9 +207,9 @@ class MemoryStore:
             if log.is_unsaid:
                 self._say(self._sessions[log.run.session_id], [rules.unsaid(log.run, now)])
                 log.is_unsaid = False
-            ended, event = rules.settled(log.run, log.events[-1] if log.events else None, now)
+            ended, events = rules.settled(log.run, log.events, now)
             self._change(log, ended)
-            self._log(log, [event] if event else [])
+            self._log(log, events)
         return len(live)
 
     async def prune(self, before: datetime) -> int:

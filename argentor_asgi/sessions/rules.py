@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from argentor_asgi.errors import Detail, InvalidInput, RunInterrupted
 from argentor_asgi.protocol import schema
-from argentor_asgi.protocol.events import Error, LoggedEvent
+from argentor_asgi.protocol.events import Error, LoggedEvent, RunEvent, ToolCallEnd
 from argentor_asgi.protocol.messages import Message
 from argentor_asgi.sessions.session import Page, Run, RunStatus, Session
 
@@ -17,6 +17,8 @@ CURSOR_CHARS: Final = 1024
 """The longest cursor that is read."""
 STATUS_OF: Final[dict[str, RunStatus]] = {"done": "done", "error": "failed", "cancelled": "cancelled"}
 """The status of a run whose last event is of this type."""
+CALL_EVENTS: Final = ("tool_call_start", "tool_call_end")
+"""The events that say which calls are open."""
 Key = tuple[int, str]
 """Where a row stands in a list: its creation in microseconds, and its id between those of one microsecond."""
 NEWEST: Final[Key] = (2**63 - 1, "")
@@ -86,18 +88,36 @@ def refuse_surrogates(*names: str) -> None:
         raise InvalidInput("An id holds text that is not valid Unicode.") from None
 
 
-def settled(run: Run, newest: LoggedEvent | None, now: datetime) -> tuple[Run, LoggedEvent | None]:
-    """Return a run that a crash left live as it is from now on, and its terminal event, None when it has one.
+def settled(run: Run, told: Sequence[LoggedEvent], now: datetime) -> tuple[Run, Sequence[LoggedEvent]]:
+    """Return a run that a crash left live as it is from now on, and the events that end it, none when it has ended.
 
-    `newest`: its last stored event. A run whose terminal event was stored takes the status which that event tells.
+    `told`: what is stored of types `CALL_EVENTS`, and its last event, in order. Open calls get their end first. A run
+    whose terminal event was stored takes the status which that event tells.
     """
-    if newest is not None and newest.is_terminal:
-        return replace(run, status=STATUS_OF[newest.type], updated_at=now), None
+    if told and told[-1].is_terminal:
+        return replace(run, status=STATUS_OF[told[-1].type], updated_at=now), ()
     words = RunInterrupted
-    event = Error(message=words.message, code=words.code, retryable=words.retryable, run_id=run.id)
-    logged = LoggedEvent(run.last_seq + 1, event.type, schema.encode(event))
-    ended = replace(run, status="interrupted", error_code=words.code, updated_at=now, last_seq=logged.seq)
+    error = Error(message=words.message, code=words.code, retryable=words.retryable, run_id=run.id)
+    ends: list[RunEvent] = [ToolCallEnd(call_id, name, None) for call_id, name in _open_calls(told)]
+    logged = [
+        LoggedEvent(seq, event.type, schema.encode(event))
+        for seq, event in enumerate([*ends, error], start=run.last_seq + 1)
+    ]
+    ended = replace(run, status="interrupted", error_code=words.code, updated_at=now, last_seq=logged[-1].seq)
     return ended, logged
+
+
+def _open_calls(told: Sequence[LoggedEvent]) -> list[tuple[str, str]]:
+    """Return the id and name of each call that began and has no end, in order."""
+    names: dict[str, str] = {}
+    for event in told:
+        if event.type in CALL_EVENTS:
+            members = schema.restore(event.data, dict)
+            if event.type == "tool_call_start":
+                names[members["id"]] = members["name"]
+            else:
+                names.pop(members["id"], None)
+    return list(names.items())
 
 
 def unsaid(run: Run, now: datetime) -> Message:

@@ -193,8 +193,9 @@ class RunStore(Protocol):
     async def interrupt_live(self, now: datetime) -> int:
         """Mark every run that is still live as `interrupted`, at start after a crash; return how many there were.
 
-        Each gets a terminal `error` event of code `interrupted`, numbered after its last stored one; the message of a
-        queued run is appended to its session, so that nothing acknowledged is lost. A run whose stored events end with
+        Each gets a `tool_call_end` without arguments for every call that is open, then a terminal `error` event of code
+        `interrupted`, numbered after its last stored one; the message of a queued run is appended to its session, so
+        that nothing acknowledged is lost. A run whose stored events end with
         a terminal one gets no second: it takes the status which that one tells.
         """
         ...

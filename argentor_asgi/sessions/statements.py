@@ -28,7 +28,7 @@ from argentor_asgi.sessions.rows import (
     session_of,
     session_values,
 )
-from argentor_asgi.sessions.rules import micros, settled, unsaid
+from argentor_asgi.sessions.rules import CALL_EVENTS, micros, settled, unsaid
 from argentor_asgi.sessions.session import NOTES_PER_SCOPE, Claim, Run, Scope, Session
 
 PRUNE_ROWS: Final = 1000
@@ -44,6 +44,10 @@ _INSERT_RUN: Final = (
 )
 _UPDATE_RUN: Final = f"UPDATE runs SET ({RUN_FIELDS}) = ({marks(RUN_FIELDS)}) WHERE id = ?"
 _INSERT_EVENT: Final = "INSERT INTO events (run_id, seq, type, data) VALUES (?, ?, ?, ?)"
+_TOLD: Final = """
+    SELECT seq, type, data FROM events WHERE run_id = :run
+    AND (type IN (:start, :end) OR seq = (SELECT max(seq) FROM events WHERE run_id = :run)) ORDER BY seq
+"""
 
 
 def open_session(db: sqlite3.Connection, session: Session) -> Session:
@@ -156,14 +160,12 @@ def interrupt_live(db: sqlite3.Connection, now: datetime) -> int:
     found = db.execute(f"SELECT {RUN_COLUMNS}, is_unsaid FROM runs WHERE {LIVE_SQL} ORDER BY created_at, id").fetchall()
     for row in found:
         run = run_of(row)
-        newest = db.execute(
-            "SELECT seq, type, data FROM events WHERE run_id = ? ORDER BY seq DESC LIMIT 1", (run.id,)
-        ).fetchone()
+        told = db.execute(_TOLD, {"run": run.id, "start": CALL_EVENTS[0], "end": CALL_EVENTS[1]}).fetchall()
         if row["is_unsaid"]:
             append(db, run.session_id, [message_values(unsaid(run, now))], None, micros(now))
             db.execute("UPDATE runs SET is_unsaid = 0 WHERE id = ?", (run.id,))
-        ended, event = settled(run, newest and event_of(newest), now)
-        save_run(db, ended, [event] if event else [])
+        ended, events = settled(run, [event_of(each) for each in told], now)
+        save_run(db, ended, events)
     return len(found)
 
 

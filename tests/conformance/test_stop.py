@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from uuid import uuid4
 
 import pytest
@@ -149,26 +149,32 @@ async def until_refused(http):
 
 @pytest.mark.parametrize("kind", ["hypercorn-asyncio", "uvicorn"])
 async def test_runs_of_a_killed_server_are_interrupted_with_one_last_event_and_their_sessions_go_on(kind, tmp_path):
-    gates = [str(uuid4()) for _ in range(2)]
-    async with slow(kind, tmp_path) as running, talking(running.port) as talk, talking(running.port) as other:
-        await talk.say(content=f"model {gates[0]}")
-        started = await talk.frame()
-        assert (await talk.until("text_delta"))["text"] == "half "
-        await other.say(content=f"skill {gates[1]}")
-        called = await other.frame()
-        async with client(running.port) as http:
-            await http.get(f"/gates/{gates[1]}")
-        await talk.say(content="behind")
-        queued = await talk.frame()
+    asked = [f"{verb} {uuid4()}" for verb in ("model", "call", "skill")]
+    async with slow(kind, tmp_path) as running, AsyncExitStack() as stack:
+        talks = [await stack.enter_async_context(talking(running.port)) for _ in asked]
+        started = [await parked(running.port, talk, what) for talk, what in zip(talks, asked, strict=True)]
+        await talks[0].until("text_delta")
+        await talks[1].until("tool_call_delta")
+        await talks[0].say(content="behind")
+        started.append(await talks[0].frame())
         running.terminate_group(signal.SIGKILL)
         await asyncio.to_thread(running.wait_s, PATIENCE_S)
     async with slow(kind, tmp_path) as running:
-        for frame in (started, called, queued):
+        for frame in started:
             await interrupted(running.port, frame)
         async with client(running.port) as http:
-            whole = (await http.get(f"/api/v1/sessions/{talk.session_id}")).json()
-    asked = [said["content"] for said in whole["messages"] if said["role"] == "user"]
-    assert asked == [f"model {gates[0]}", "behind", "go on", "go on"]
+            whole = (await http.get(f"/api/v1/sessions/{talks[0].session_id}")).json()
+    said = [said["content"] for said in whole["messages"] if said["role"] == "user"]
+    assert said == [asked[0], "behind", "go on", "go on"]
+
+
+async def parked(port, talk, asked):
+    """Begin a run that waits at its gate; return its first frame."""
+    await talk.say(content=asked)
+    started = await talk.frame()
+    async with client(port) as http:
+        await http.get(f"/gates/{asked.split()[1]}")
+    return started
 
 
 async def interrupted(port, started):

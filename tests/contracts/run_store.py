@@ -22,6 +22,7 @@ from contracts.store_values import (
 
 from argentor_asgi.errors import SessionNotFound
 from argentor_asgi.protocol import schema
+from argentor_asgi.protocol.events import LoggedEvent, TextDelta, ToolCallEnd, ToolCallStart
 from argentor_asgi.protocol.messages import Usage
 from argentor_asgi.sessions.session import Claim
 
@@ -192,6 +193,28 @@ class RunStoreContract(FreshStores):
             }
         assert numbers(await store.events("done", limit=ALL)) == [1]
         assert await store.interrupt_live(later) == 0
+
+    async def test_a_crash_ends_the_calls_that_it_left_open(self, store):
+        await begin(store)
+        started = [ToolCallStart(name, "skill") for name in ("closed", "open", "other")]
+        ended = ToolCallEnd("closed", "skill", {})
+        said = [*started, ended, TextDelta("and", 0)]
+        logged = [LoggedEvent(seq, event.type, schema.encode(event)) for seq, event in enumerate(said, start=1)]
+        await store.append_events("r", logged)
+        await store.interrupt_live(START)
+        left = await store.events("r", after=5, limit=ALL)
+        assert [(event.seq, event.type) for event in left] == [
+            (6, "tool_call_end"),
+            (7, "tool_call_end"),
+            (8, "error"),
+        ]
+        assert schema.decode_value(left[0].data) == {
+            "type": "tool_call_end",
+            "id": "open",
+            "name": "skill",
+            "arguments": None,
+        }
+        assert (await store.get_run(ME, "r")).last_seq == 8
 
     async def test_a_crash_says_what_a_queued_run_had_not_said(self, store):
         await begin(store)
