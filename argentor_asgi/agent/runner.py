@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Protocol, runtime_checkable
 from uuid import uuid4
 
@@ -133,9 +134,9 @@ class _Work:
         self._untold: deque[RunEvent] = deque()
         self._turn: Turn | None = None
         self._calls: Sequence[Call] = ()
-        self._skills = Calls(
-            skills=runner.skills, metrics=runner.metrics, clock=runner.clock, context=self._skill_context, emit=emit
-        )
+        # No bound method of its own: in a cycle, all that the run said would wait for the garbage collector.
+        told = partial(_skill_context, context, runner.clock)
+        self._skills = Calls(skills=runner.skills, metrics=runner.metrics, clock=runner.clock, context=told, emit=emit)
         self._may_shrink = True
         self._write: asyncio.Task[None] | None = None
 
@@ -258,10 +259,6 @@ class _Work:
         if self._skills.streak.is_hopeless:
             raise ToolFailed
 
-    def _skill_context(self, call_id: str) -> SkillContext:
-        context = self._context
-        return SkillContext(context.run_id, context.session_id, call_id, context.scope, self._runner.clock.now())
-
     async def settle(self, code: str) -> None:
         """After an end by `code`: end the open calls, store what was there, answer every stored call.
 
@@ -338,6 +335,10 @@ class _Work:
             parts=parts,
             metadata=metadata or {},
         )
+
+
+def _skill_context(context: RunContext, clock: Clock, call_id: str) -> SkillContext:
+    return SkillContext(context.run_id, context.session_id, call_id, context.scope, clock.now())
 
 
 def _code(error: BaseException) -> str:

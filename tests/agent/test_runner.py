@@ -1,7 +1,9 @@
 """The agent loop: what it emits, what it stores, and how it ends, whatever the model does."""
 
 import asyncio
+import gc
 import logging
+import weakref
 
 import pytest
 from histories import flaws
@@ -119,6 +121,24 @@ async def test_only_the_newest_messages_are_shown_to_the_model_and_never_a_resul
     await made.work("one")
     await made.work("two")
     assert [message.content for message in made.backend.requests[-1].messages] == ["two"]
+
+
+async def test_a_run_that_has_ended_is_freed_at_once_and_not_when_somebody_collects_cycles():
+    class Emit:
+        async def __call__(self, event):
+            del event
+
+    made, emit = bench(calling(call("c1", "add", '{"a": 1, "b": 2}')), answer("3"), skills=[add]), Emit()
+    alive = weakref.ref(emit)
+    await made.open()
+    await made.ask()
+    gc.disable()
+    try:
+        await made.runner.run(made.context, emit)
+        del emit
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 # --- skills -------------------------------------------------------------------------------------------------------
