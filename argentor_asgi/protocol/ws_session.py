@@ -130,7 +130,10 @@ def failure(session_id: str, error: GatewayError, run_id: str | None = None) -> 
 
 
 def accepted(request: str, run_id: str, status: str) -> bytes:
-    """Return the answer to a cancel or steer frame: the run it met, and the status it met it in."""
+    """Return the answer to a cancel or steer frame: the run it met, and the status it met it in.
+
+    Also to a message (`request` is `message`) that started nothing, its run being told on this socket already.
+    """
     return encode({"type": "accepted", "request": request, "run_id": run_id, "status": status})
 
 
