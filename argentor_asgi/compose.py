@@ -132,14 +132,16 @@ def rows(*extra: Handler) -> Sequence[Route | Socket]:
 
 
 def openapi(*extra: Handler) -> JsonObject:
-    """Return the OpenAPI document of the same rows."""
-    return _document(rows(*extra), None)
+    """Return the OpenAPI document of the same rows, as a gateway with keys serves it."""
+    return document(rows(*extra), title=TITLE, version=__version__)
 
 
-def _document(declared: Sequence[Route | Socket], public_url: str | None) -> JsonObject:
-    found = document(declared, title=TITLE, version=__version__)
-    if public_url is not None:
-        found["servers"] = [{"url": public_url}]
+def _document(declared: Sequence[Route | Socket], config: Config) -> JsonObject:
+    """Return the document that this gateway serves: it says where it is, and whether it asks for a key."""
+    anonymous = config.auth.allow_anonymous or not config.auth.api_keys
+    found = document(declared, title=TITLE, version=__version__, anonymous=anonymous)
+    if config.public_url is not None:
+        found["servers"] = [{"url": config.public_url}]
     return found
 
 
@@ -208,7 +210,7 @@ def _services(
         drain=drain,
         started_s=clock.monotonic(),
         started_at=clock.now(),
-        openapi=encode(_document(declared, config.public_url)),
+        openapi=encode(_document(declared, config)),
     )
 
 

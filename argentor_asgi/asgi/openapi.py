@@ -31,7 +31,7 @@ from argentor_asgi.errors import (
     Unauthenticated,
     UnsupportedMediaType,
 )
-from argentor_asgi.protocol.schema import JsonObject, JsonValue, schemas, to_builtins
+from argentor_asgi.protocol.schema import JsonObject, schemas, to_builtins
 
 REF = "#/components/schemas/{name}"
 _NO_CONTENT = 204
@@ -82,16 +82,25 @@ class _Kinds:
         return components
 
 
-def document(rows: Sequence[Route | Socket], *, title: str, version: str, description: str = "") -> JsonObject:
-    """Return the OpenAPI document of `rows`. Raises `ConfigError` for a signature that cannot be bound."""
+def document(
+    rows: Sequence[Route | Socket], *, title: str, version: str, description: str = "", anonymous: bool = False
+) -> JsonObject:
+    """Return the OpenAPI document of `rows`. Raises `ConfigError` for a signature that cannot be bound.
+
+    `anonymous`: a caller without a key is served too, so that no operation requires one.
+    """
     kinds, names = _Kinds(), _Names()
+    security = [*([{}] if anonymous else []), *_SECURITY]
     paths: JsonObject = {}
     sockets: JsonObject = {}
     for row in rows:
         if isinstance(row, Socket):
-            sockets[row.template] = _socket(row)
+            sockets[row.template] = {**_words(row), "security": security if row.needs else []}
         else:
-            paths.setdefault(row.template, {})[row.method.lower()] = _operation(row, kinds, names)
+            paths.setdefault(row.template, {})[row.method.lower()] = {
+                **_operation(row, kinds, names),
+                "security": security if row.needs else [],
+            }
     components = {"schemas": kinds.fill(), "securitySchemes": _SECURITY_SCHEMES}
     info = {"title": title, "version": version} | ({"description": description} if description else {})
     made: JsonObject = {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
@@ -111,7 +120,7 @@ class _Names:
 
 def _operation(row: Route, kinds: _Kinds, names: _Names) -> JsonObject:
     asked = parameters_of(row)
-    made: JsonObject = {"operationId": names.unique(row.handler.__name__), **_words(row), "security": _security(row)}
+    made: JsonObject = {"operationId": names.unique(row.handler.__name__), **_words(row)}
     if parameters := [_parameter(item, kinds) for item in asked if item.source in _IN]:
         made["parameters"] = parameters
     for item in asked:
@@ -133,17 +142,9 @@ def _merged(answers: JsonObject, problems: JsonObject) -> JsonObject:
     return merged
 
 
-def _socket(row: Socket) -> JsonObject:
-    return {**_words(row), "security": _security(row)}
-
-
 def _words(row: Route | Socket) -> JsonObject:
     words: JsonObject = {"summary": row.summary, "description": row.description, "tags": list(row.tags)}
     return {name: value for name, value in words.items() if value}
-
-
-def _security(row: Route | Socket) -> JsonValue:
-    return [] if row.needs is None else list(_SECURITY)
 
 
 def _parameter(item: Parameter, kinds: _Kinds) -> JsonObject:

@@ -174,6 +174,13 @@ def test_public_routes_say_so_and_others_name_both_ways_in():
     assert set(made["components"]["securitySchemes"]) == {"bearerAuth", "apiKey"}
 
 
+def test_no_operation_requires_a_key_where_callers_without_one_are_served():
+    rows = [row for handler in (make, read) for row in rows_of(handler)]
+    made = document(rows, title="t", version="1", anonymous=True)
+    assert made["paths"]["/things/{thing_id}"]["get"]["security"] == []
+    assert made["paths"]["/things/{thing_id}"]["post"]["security"] == [{}, {"bearerAuth": []}, {"apiKey": []}]
+
+
 def test_sockets_stand_beside_the_paths():
     made = described(*HANDLERS)
     assert made["x-websockets"] == {
