@@ -108,7 +108,7 @@ async def delete_session(services: Services, principal: Principal, session_id: U
     scope = scope_of(principal)
     if await services.store.get_session(scope, str(session_id)) is None:
         raise SessionNotFound
-    if services.runs.is_busy(str(session_id)):
+    if services.runs.is_busy(scope, str(session_id)):
         raise SessionBusy(retry_after=1)
     if not await services.store.delete_session(scope, str(session_id)):
         raise SessionNotFound

@@ -3,10 +3,10 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
 
-from argentor_asgi.errors import GatewayError, ReplayExpired
+from argentor_asgi.errors import GatewayError, Internal, ReplayExpired
 from argentor_asgi.protocol.events import LoggedEvent, RunEvent
 from argentor_asgi.protocol.schema import encode
 from argentor_asgi.sessions.session import Run, RunStore
@@ -96,34 +96,40 @@ class Recorder:
         """Record into `run_log` and `store`."""
         self._store = store
         self._log = run_log
-        self._unstored: list[LoggedEvent] = []
+        self.unstored: list[LoggedEvent] = []
         self._writing: asyncio.Task[None] | None = None
         self._failure: GatewayError | None = None
 
     async def emit(self, event: RunEvent) -> None:
-        """Append one event; waits only when the store is far behind. Raises what the store raised before."""
+        """Append one event; waits only when the store is far behind.
+
+        Raises what the store raised before, once; the event is kept even so, and so is what cleaning up emits then.
+        """
+        self.unstored.append(self._log.append(event))
         if self._failure is not None:
-            raise self._failure
-        self._unstored.append(self._log.append(event))
+            failure, self._failure = self._failure, None
+            raise failure
         if self._writing is None:
             self._writing = asyncio.create_task(self._write())
-        elif len(self._unstored) >= UNSTORED_EVENTS:
+        elif len(self.unstored) >= UNSTORED_EVENTS:
             await asyncio.shield(self._writing)
 
     async def settle(self) -> None:
-        """Wait until everything that was emitted is stored and shown, or could not be."""
+        """Wait until everything that was emitted is stored and shown; what could not be is in `unstored`."""
         while self._writing is not None:
             await asyncio.shield(self._writing)
 
     async def _write(self) -> None:
+        batch: list[LoggedEvent] = []
         try:
-            while self._unstored:
-                batch, self._unstored = self._unstored, []
+            while self.unstored:
+                batch, self.unstored = self.unstored, []
                 await self._store.append_events(self._log.run_id, batch)
                 self._log.show(batch[-1].seq)
-        except GatewayError as failure:
+        except Exception as error:
             log.exception("the events of run %s could not be stored", self._log.run_id)
-            self._failure = failure
+            self._failure = error if isinstance(error, GatewayError) else Internal()
+            self.unstored[:0] = batch
         finally:
             self._writing = None
 
@@ -131,13 +137,18 @@ class Recorder:
 class Reader:
     """A cursor on one run, over its log while it lives and over the store for what the log no longer has."""
 
-    def __init__(self, run: Run, run_log: RunLog | None, store: RunStore, after: int) -> None:
-        """Begin behind event number `after`."""
-        self.run = run
+    def __init__(self, run: Callable[[], Run], run_log: RunLog | None, store: RunStore, after: int) -> None:
+        """Begin behind event number `after`; `run` returns the run as it is when it is asked."""
+        self._run = run
         self._log = run_log
         self._store = store
         self._after = after
         self._primed: Sequence[LoggedEvent] = ()
+
+    @property
+    def run(self) -> Run:
+        """The run; once its terminal event was yielded, as it ended."""
+        return self._run()
 
     @property
     def is_past_the_end(self) -> bool:
@@ -170,7 +181,8 @@ class Reader:
                 return batch
         elif self.is_past_the_end:
             return ()
-        batch = await self._store.events(self.run.id, after=self._after, limit=READ_EVENTS)
-        if not batch or batch[0].seq != self._after + 1:
+        stored = await self._store.events(self.run.id, after=self._after, limit=READ_EVENTS)
+        batch = [event for seq, event in enumerate(stored, self._after + 1) if event.seq == seq]
+        if not batch:
             raise ReplayExpired(members={"run_status": self.run.status, "text": self.run.text})
         return batch

@@ -21,7 +21,6 @@ from argentor_asgi.errors import (
     RunNotFound,
     RunTimeout,
     SessionBusy,
-    SessionNotFound,
 )
 from argentor_asgi.gateway.run_log import Reader, Recorder, RunLog
 from argentor_asgi.ops.clock import Clock
@@ -65,6 +64,7 @@ class LiveRun:
         "ended",
         "is_cancellable",
         "is_stopped",
+        "lane",
         "log",
         "message",
         "recorder",
@@ -81,6 +81,7 @@ class LiveRun:
         self.log = RunLog(run.id)
         self.recorder = Recorder(store, self.log)
         self.context = RunContext(run.id, run.session_id, _scope(run))
+        self.lane = (_scope(run), run.session_id)
         self.task: asyncio.Task[None] | None = None
         self.cancel_reason = ""
         self.is_stopped = False
@@ -92,7 +93,10 @@ class LiveRun:
 
 @dataclass(slots=True)
 class Lane:
-    """A busy session: the run it works on, and those that wait, in order."""
+    """A busy session: the run it works on, and those that wait, in order.
+
+    A stranger who names the session has a lane of their own, until the store refuses the run: the owner's stays free.
+    """
 
     current: LiveRun
     waiting: deque[LiveRun] = field(default_factory=deque)
@@ -112,7 +116,7 @@ class Runs:
         self._limit = limit
         self._timeout_s = timeout_s
         self._live: dict[str, LiveRun] = {}
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[tuple[Scope, str], Lane] = {}
         self._keys: dict[tuple[Scope, str], LiveRun] = {}
         self._is_draining = False
 
@@ -120,9 +124,9 @@ class Runs:
         """Return how many runs are live."""
         return len(self._live)
 
-    def is_busy(self, session_id: str) -> bool:
-        """Say whether the session works on a message."""
-        return session_id in self._lanes
+    def is_busy(self, scope: Scope, session_id: str) -> bool:
+        """Say whether the scope's session works on a message."""
+        return (scope, session_id) in self._lanes
 
     async def accept(
         self, run: Run, *, session: Session, message: Message, claim: Claim | None, on_busy: OnBusy
@@ -138,9 +142,7 @@ class Runs:
         if claim is not None and (twin := self._claimed(run, claim)) is not None:
             first = await asyncio.shield(twin.accepted)
             return first if isinstance(first, Claim) else twin.claim or claim
-        lane = self._lanes.get(session.id)
-        if lane is not None and lane.current.context.scope != _scope(run):
-            raise SessionNotFound
+        lane = self._lanes.get((_scope(run), session.id))
         step = plan(busy=lane is not None, queued=len(lane.waiting) if lane else 0, on_busy=on_busy)
         if step == "refuse":
             raise SessionBusy(retry_after=1)
@@ -165,8 +167,9 @@ class Runs:
         """
         live = self._owned(scope, run_id)
         if live is not None:
-            return Reader(live.run, live.log, self._store, min(after, live.log.shown_seq))
-        return Reader(await self.get(scope, run_id), None, self._store, after)
+            return Reader(lambda: live.run, live.log, self._store, min(after, live.log.shown_seq))
+        ended = await self.get(scope, run_id)
+        return Reader(lambda: ended, None, self._store, after)
 
     async def get(self, scope: Scope, run_id: str) -> Run:
         """Return the run as it is now; raises `RunNotFound` for an unknown or foreign id."""
@@ -236,7 +239,7 @@ class Runs:
         """Take the run's place in its session's lane."""
         live = LiveRun(run if lane is None else replace(run, status="queued"), message, claim, self._store)
         if lane is None:
-            self._lanes[run.session_id] = Lane(live)
+            self._lanes[live.lane] = Lane(live)
             live.turn.set()
         else:
             lane.waiting.append(live)
@@ -317,8 +320,8 @@ class Runs:
             last_seq=terminal.seq,
         )
         try:
-            await self._store.save_run(live.run, [terminal])
-        except GatewayError:
+            await self._store.save_run(live.run, [*live.recorder.unstored, terminal])
+        except Exception:
             log.exception("the end of run %s could not be stored", live.run.id)
         live.log.show(terminal.seq)
 
@@ -328,7 +331,7 @@ class Runs:
         if live.claim is not None:
             self._keys.pop((live.context.scope, live.claim.key), None)
         live.ended.set()
-        lane = self._lanes.get(live.run.session_id)
+        lane = self._lanes.get(live.lane)
         if lane is None:
             return
         if lane.current is not live:
@@ -337,7 +340,7 @@ class Runs:
             lane.current = lane.waiting.popleft()
             lane.current.turn.set()
         else:
-            del self._lanes[live.run.session_id]
+            del self._lanes[live.lane]
 
 
 def is_live(run: Run) -> bool:

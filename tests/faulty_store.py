@@ -1,0 +1,50 @@
+"""A store in memory that fails, or waits, where a test wants it to; otherwise it is the real one."""
+
+import asyncio
+from functools import wraps
+
+from argentor_asgi.ops.clock import SystemClock
+from argentor_asgi.sessions.memory import MemoryStore
+
+
+def _on_demand(name):
+    """Return the store's method behind its gate and its fault."""
+    method = getattr(MemoryStore, name)
+
+    @wraps(method)
+    async def call(self, *arguments, **named):
+        gate = self.gates.get(name)
+        if gate is not None:
+            self.reached.set()
+            await gate.wait()
+        if name in self.faults:
+            raise self.faults[name]
+        return await method(self, *arguments, **named)
+
+    return call
+
+
+class FaultyStore(MemoryStore):
+    """`faults`: what a method raises, by its name. `gates`: what a method waits for; `reached` tells that one waits."""
+
+    def __init__(self, clock=None):
+        super().__init__(clock=clock or SystemClock())
+        self.faults = {}
+        self.gates = {}
+        self.reached = asyncio.Event()
+
+    def gate(self, name):
+        """Make the method wait for the event that is returned."""
+        self.reached.clear()
+        self.gates[name] = asyncio.Event()
+        return self.gates[name]
+
+    begin_run = _on_demand("begin_run")
+    start_run = _on_demand("start_run")
+    append_events = _on_demand("append_events")
+    save_run = _on_demand("save_run")
+    get_run = _on_demand("get_run")
+    get_claim = _on_demand("get_claim")
+    events = _on_demand("events")
+    prune = _on_demand("prune")
+    check = _on_demand("check")
