@@ -32,15 +32,15 @@ readers' batches, and what the kernel does not take."""
 DEADLINE_S = 10.0
 """How long one write may block."""
 GREEDY_FRAMES = 200_000
-REQUEST_TIMEOUT_S = 2.0
+REQUEST_TIMEOUT_S = 1.0
 RESET = struct.pack("ii", 1, 0)
 """The SO_LINGER by which a close resets the connection."""
 
 
-def serving(kind, cwd, **options):
+def serving(kind, cwd, *, timeout_s=60.0, tracebacks=False):
     workers = 0 if kind.startswith("hypercorn") else None
-    env = {"ARGENTOR_LIMITS_REQUEST_TIMEOUT_S": str(REQUEST_TIMEOUT_S)}
-    return server(kind, "flood_app:app", cwd=cwd, workers=workers, env=env, **options)
+    env = {"ARGENTOR_LIMITS_REQUEST_TIMEOUT_S": str(timeout_s)}
+    return server(kind, "flood_app:app", cwd=cwd, workers=workers, env=env, tracebacks=tracebacks)
 
 
 async def inside(port: int) -> dict:
@@ -226,7 +226,7 @@ async def is_cut(found) -> bool:
 
 @pytest.fixture(scope="module", params=KINDS)
 def running(request, tmp_path_factory):
-    with serving(request.param, tmp_path_factory.mktemp(request.param)) as found:
+    with serving(request.param, tmp_path_factory.mktemp(request.param), timeout_s=REQUEST_TIMEOUT_S) as found:
         yield found
 
 
