@@ -1,7 +1,7 @@
 """Talking to the agent: over a WebSocket, over server-sent events, and by one request and one answer."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 from uuid import UUID, uuid4
@@ -171,7 +171,7 @@ async def stream_chat(
     return event_stream(services, principal, reader, cancel_on_close=on_disconnect == "cancel")
 
 
-@route("POST", "/api/v1/agent/chat", needs="chat:write", errors=(*REFUSALS, *FAILURES), tags=("chat",))
+@route("POST", "/api/v1/agent/chat", needs="chat:write", errors=(*REFUSALS, RunNotFound, *FAILURES), tags=("chat",))
 async def chat(
     services: Services, principal: Principal, body: ChatRequest, idempotency_key: IdempotencyKey = None
 ) -> ChatReply:
@@ -200,17 +200,17 @@ def event_stream(
 ) -> EventStream:
     """Return the run behind `reader` as server-sent events, with heartbeats while it is silent."""
 
-    async def abandoned() -> None:
+    def abandoned() -> None:
         if cancel_on_close:
-            await services.runs.cancel(scope_of(principal), reader.run.id, "the client disconnected")
+            services.runs.abandon(scope_of(principal), reader.run.id)
 
     return EventStream(Frames(reader, abandoned), heartbeat=lambda: sse.heartbeat(services.clock.now()))
 
 
 class Frames:
-    """The frames of a run, some at a time. Closed before the run's end, even unread, it awaits `abandoned`."""
+    """The frames of a run, some at a time. Closed before the run's end, even unread, it calls `abandoned`."""
 
-    def __init__(self, reader: Reader, abandoned: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, reader: Reader, abandoned: Callable[[], None]) -> None:
         """Begin where the reader is."""
         self._run_id = reader.run.id
         self._batches = aiter(reader)
@@ -231,7 +231,7 @@ class Frames:
         """End the reading, wherever it is."""
         await self._batches.aclose()
         if not self._ended:
-            await self._abandoned()
+            self._abandoned()
 
 
 def _text(session_id: UUID | None) -> str | None:

@@ -58,8 +58,14 @@ class Conversation:
 
     async def converse(self) -> None:
         """Accept the socket and serve it until either side has had enough; every task of it has ended afterwards."""
-        await self._socket.accept()
-        self._outbox.answer(ws_session.welcome(self.session_id, self.id))
+        try:
+            await self._socket.accept()
+            self._outbox.answer(ws_session.welcome(self.session_id, self.id))
+            await self._serve()
+        finally:
+            self._gone.set()
+
+    async def _serve(self) -> None:
         tasks = [asyncio.create_task(work) for work in (self._read(), self._write(), self._ending.wait())]
         try:
             for task in (await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))[0]:
@@ -70,9 +76,9 @@ class Conversation:
         finally:
             await _end([*tasks, *self._followers])
             self._outbox.drop()
-            await self._cancel_abandoned()
+            for run_id in self._cancel_on_close:
+                self._services.runs.abandon(self._scope, run_id)
             await self._socket.close(*self._close)
-            self._gone.set()
 
     async def goodbye(self, code: int, reason: str, *, within_s: float) -> None:
         """Let the followers finish and the outbox empty, within the time, then close and wait until that is done."""
@@ -171,9 +177,11 @@ class Conversation:
         self._shown.add(run.id)
         if (options.on_disconnect or agent.on_disconnect) == "cancel":
             self._cancel_on_close.add(run.id)
-        await self._show(await self._services.runs.reader(self._scope, run.id))
-        self._cancel_on_close.discard(run.id)
-        self._shown.discard(run.id)
+        try:
+            await self._show(await self._services.runs.reader(self._scope, run.id))
+            self._cancel_on_close.discard(run.id)
+        finally:
+            self._shown.discard(run.id)
 
     async def _resume(self, frame: ResumeFrame) -> None:
         await self._show(await self._services.runs.reader(self._scope, frame.run_id, after=frame.after_seq))
@@ -194,12 +202,7 @@ class Conversation:
         async for batch in reader:
             for event in batch:
                 await self._outbox.put(ws_session.stream(run.session_id, run.id, event))
-        await self._outbox.put(closing(await self._services.runs.outcome(self._scope, run.id)))
-
-    async def _cancel_abandoned(self) -> None:
-        """End the runs whose client wanted them ended with the socket."""
-        for run_id in self._cancel_on_close:
-            await self._services.runs.cancel(self._scope, run_id, "the client disconnected")
+        await self._outbox.put(closing(reader.run))
 
 
 def closing(run: Run) -> bytes:

@@ -32,6 +32,8 @@ from argentor_asgi.sessions.session import LIVE, Claim, Run, RunStatus, Scope, S
 
 QUEUED_PER_SESSION: Final = 16
 """How many messages may wait behind the one that a session works on."""
+ABANDONED: Final = "the client disconnected"
+"""Why a run was cancelled whose client had asked for that."""
 SHUTDOWN: Final = "the gateway is shutting down"
 """Why a run was cancelled that the gateway had no more time for."""
 
@@ -193,6 +195,11 @@ class Runs:
             self._stop(live, reason)
             return live.run
         return await self.get(scope, run_id)
+
+    def abandon(self, scope: Scope, run_id: str) -> None:
+        """End the run whose client has left, if it is still live; one that has ended is not looked up."""
+        if (live := self._owned(scope, run_id)) is not None:
+            self._stop(live, ABANDONED)
 
     async def steer(self, scope: Scope, run_id: str, text: str) -> Run:
         """Hand `text` to the running turn; raises `SessionBusy` when it cannot take it, `RunNotFound` as `get`."""

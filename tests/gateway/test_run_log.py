@@ -3,12 +3,17 @@
 import asyncio
 
 import pytest
+from asgi_driver import soon
+from contracts.store_values import START, StillClock, a_run, begin
+from house import everything, recorded
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argentor_asgi.errors import StorageUnavailable
-from argentor_asgi.gateway.run_log import UNSTORED_EVENTS, Recorder, RunLog
-from argentor_asgi.protocol.events import TextDelta
+from argentor_asgi.errors import Internal, ReplayExpired, StorageUnavailable
+from argentor_asgi.gateway.run_log import READ_EVENTS, UNSTORED_EVENTS, Reader, Recorder, RunLog
+from argentor_asgi.protocol.events import Cancelled, LoggedEvent, RunStarted, TextDelta, ToolCallEnd, ToolCallStart
+from argentor_asgi.protocol.schema import encode
+from argentor_asgi.sessions.memory import MemoryStore
 
 
 def filled(count, *, shown=None, **bounds):
@@ -27,7 +32,7 @@ class SlowStore:
         self.batches = []
         self.failure = None
 
-    async def append_events(self, run_id, events):
+    async def append_events(self, _run_id, events):
         await self.gate.wait()
         if self.failure:
             raise self.failure
@@ -127,3 +132,131 @@ async def test_a_store_that_fails_fails_the_run_and_not_its_readers():
     await recorder.settle()
     with pytest.raises(StorageUnavailable):
         await recorder.emit(TextDelta("x", 1))
+
+
+async def test_what_could_not_be_stored_is_kept_in_order_with_what_comes_after_it():
+    store, run_log = SlowStore(), RunLog("r")
+    recorder = Recorder(store, run_log)
+    await recorder.emit(TextDelta("x", 0))
+    await asyncio.sleep(0)
+    await recorder.emit(TextDelta("x", 1))
+    store.failure = StorageUnavailable()
+    store.gate.set()
+    await recorder.settle()
+    with pytest.raises(StorageUnavailable):
+        await recorder.emit(ToolCallStart("c", "echo"))
+    assert seqs(recorder.unstored) == [1, 2, 3]
+    await recorder.emit(ToolCallEnd("c", "echo", None))
+    await recorder.settle()
+    assert (seqs(recorder.unstored), run_log.shown_seq) == ([1, 2, 3, 4], 0)
+
+
+async def test_a_store_that_works_again_gets_what_it_missed():
+    store, run_log = SlowStore(), RunLog("r")
+    store.failure = RuntimeError("a bug")
+    store.gate.set()
+    recorder = Recorder(store, run_log)
+    await recorder.emit(TextDelta("x", 0))
+    await recorder.settle()
+    with pytest.raises(Internal):
+        await recorder.emit(TextDelta("x", 1))
+    store.failure = None
+    await recorder.emit(TextDelta("x", 2))
+    await recorder.settle()
+    assert (store.batches, recorder.unstored, run_log.shown_seq) == ([[1, 2, 3]], [], 3)
+
+
+async def test_a_waiting_reader_that_is_cancelled_leaves_the_log():
+    run_log = filled(1)
+    waiting = [asyncio.create_task(run_log.beyond(1)) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    await asyncio.wait({waiting[0]})
+    assert len(run_log._waiting) == 1
+    run_log.append(TextDelta("y", 1))
+    run_log.show(2)
+    await soon(waiting[1])
+    assert (run_log._waiting, repr(run_log)) == (set(), "<RunLog r last=2 shown=2 ring=2>")
+
+
+# --- Reader ------------------------------------------------------------------------------------------------------
+
+TEXTS = 2 * READ_EVENTS
+EVENTS = [
+    RunStarted("r", "s", "scripted-1", START),
+    *(TextDelta("x", index) for index in range(TEXTS)),
+    Cancelled("r", "asked", "x" * TEXTS),
+]
+LAST = len(EVENTS)
+
+
+def logged(events=EVENTS):
+    return [LoggedEvent(seq, event.type, encode(event)) for seq, event in enumerate(events, 1)]
+
+
+async def stored(events):
+    """Return a store with one run and these events of it."""
+    store = MemoryStore(clock=StillClock())
+    await begin(store)
+    await store.append_events("r", events)
+    return store
+
+
+def reading(store, run_log=None, *, after=0, **run):
+    return Reader(lambda: a_run(**run), run_log, store, after)
+
+
+@pytest.mark.parametrize("after", [0, 1, READ_EVENTS, LAST - 1])
+async def test_an_ended_run_is_read_from_the_store_in_pieces(after):
+    store = await stored(logged())
+    reader = reading(store, after=after, last_seq=LAST)
+    await reader.prime()
+    assert seqs(await recorded(reader, after=after)) == list(range(after + 1, LAST + 1))
+
+
+@pytest.mark.parametrize("after", [LAST, LAST + 1])
+async def test_a_reader_past_the_end_of_an_ended_run_hears_nothing(after):
+    reader = reading(await stored(logged()), after=after, last_seq=LAST)
+    assert reader.is_past_the_end
+    await reader.prime()
+    assert await everything(reader) == []
+
+
+@pytest.mark.parametrize("is_primed", [True, False])
+async def test_a_reader_whom_the_ring_has_overrun_goes_on_from_the_store_and_returns_to_the_ring(is_primed):
+    store, run_log = await stored(logged()[:-1]), RunLog("r", ring_events=4)
+    for event in EVENTS[:-1]:
+        run_log.append(event)
+    run_log.show(LAST - 1)
+    reader = reading(store, run_log)
+    assert not reader.is_past_the_end
+    if is_primed:
+        await reader.prime()
+    following = asyncio.create_task(recorded(reader))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    run_log.append(EVENTS[-1])
+    run_log.show(LAST)
+    assert seqs(await soon(following)) == list(range(1, LAST + 1))
+
+
+async def test_priming_waits_for_nothing_while_the_log_has_what_comes_next():
+    run_log = RunLog("r")
+    await soon(reading(None, run_log).prime())
+
+
+@pytest.mark.parametrize("kept", [[], logged()[5:]])
+async def test_what_is_kept_nowhere_any_more_is_expired_and_says_what_came_of_the_run(kept):
+    reader = reading(await stored(kept), after=2, last_seq=LAST, status="cancelled", text="xx")
+    for read in (reader.prime(), everything(reader)):
+        with pytest.raises(ReplayExpired) as expired:
+            await read
+        assert expired.value.members == {"run_status": "cancelled", "text": "xx"}
+
+
+async def test_a_reader_hears_what_is_before_a_gap_and_then_that_there_is_one():
+    reader = reading(await stored(logged()[:3] + logged()[5:]), last_seq=LAST)
+    batches = aiter(reader)
+    assert seqs(await anext(batches)) == [1, 2, 3]
+    with pytest.raises(ReplayExpired):
+        await anext(batches)
