@@ -31,7 +31,7 @@ from argentor_asgi.asgi.openapi import document
 from argentor_asgi.asgi.route import Handler, Route, Socket, routes_in, rows_of, unmatched
 from argentor_asgi.asgi.types import App, Middleware, Receive, Scope, Send
 from argentor_asgi.config import Config, check, load
-from argentor_asgi.errors import ConfigError, GatewayError
+from argentor_asgi.errors import ConfigError
 from argentor_asgi.gateway.connections import Connections
 from argentor_asgi.gateway.dispatch import Dispatch
 from argentor_asgi.gateway.runs import Runs
@@ -99,8 +99,9 @@ def gateway(
     check(config)
     clock = SystemClock()
     declared, rest = rows(*routes), unmatched()
-    store = sessions or _store(config, clock)
-    services = _services(config, clock, agent or BuiltinBackend(), store, skills, declared=declared, rest=rest)
+    store = _store(config, clock) if sessions is None else sessions
+    backend = BuiltinBackend() if agent is None else agent
+    services = _services(config, clock, backend, store, skills, declared=declared, rest=rest)
     authenticator = Authenticator(config.auth, public_url=config.public_url)
     app = build(
         declared,
@@ -223,7 +224,7 @@ async def _lifespan(services: Services) -> AsyncIterator[None]:
         left = await services.store.interrupt_live(services.clock.now())
         if left:
             log.warning("%d runs were interrupted when the gateway stopped last", left)
-        pruning = asyncio.create_task(_prune(services), name="prune")
+        pruning = asyncio.create_task(_prune(services.store, services.clock, every_s=PRUNE_EVERY_S), name="prune")
         try:
             async with drain.install():
                 yield
@@ -234,13 +235,13 @@ async def _lifespan(services: Services) -> AsyncIterator[None]:
             await services.backend.aclose()
 
 
-async def _prune(services: Services) -> None:
+async def _prune(store: Store, clock: Clock, *, every_s: float) -> None:
     """Drop what nobody can ask for any more, now and then, until cancelled."""
     while True:
-        await asyncio.sleep(PRUNE_EVERY_S)
+        await asyncio.sleep(every_s)
         try:
-            await services.store.prune(services.clock.now() - timedelta(hours=REPLAY_KEPT_H))
-        except GatewayError:
+            await store.prune(clock.now() - timedelta(hours=REPLAY_KEPT_H))
+        except Exception:  # whatever the store raised, there is a next time
             log.exception("old events could not be dropped")
 
 

@@ -155,7 +155,7 @@ async def doors(
 def streamed(answer: Answer, *, resumed: bool = False) -> Heard:
     """Read a whole stream, checked."""
     assert answer.status == 200, answer.body
-    assert answer.header("content-type") == "text/event-stream"
+    assert answer.header("content-type") == "text/event-stream; charset=utf-8"
     return heard_of(list(sents(answer.body)), resumed=resumed)
 
 
