@@ -338,9 +338,7 @@ class Runs:
         if live.claim is not None:
             self._keys.pop((live.context.scope, live.claim.key), None)
         live.ended.set()
-        lane = self._lanes.get(live.lane)
-        if lane is None:
-            return
+        lane = self._lanes[live.lane]
         if lane.current is not live:
             lane.waiting.remove(live)
         elif lane.waiting:

@@ -10,7 +10,7 @@ from recording import heard_of, sents
 from scripted_backend import Park, answer
 
 from argentor_asgi.errors import ContentFiltered, ProviderUnavailable, StorageUnavailable
-from argentor_asgi.protocol.llm import Finish, TextPiece
+from argentor_asgi.protocol.llm import Finish, TextPiece, ToolArgs, ToolEnd, ToolStart
 
 HALVES = [TextPiece("half "), Park(), TextPiece("whole"), Finish("stop")]
 
@@ -126,6 +126,18 @@ async def test_a_stream_is_the_run_from_its_first_to_its_terminal_event():
         assert heard.types == ["run_started", "text_delta", "text_delta", "turn_end", "done"]
         assert (heard.last["text"], found.header("cache-control")) == ("hello", "no-cache")
         assert [frame.event for frame in sents(found.body)][:2] == ["session", "text"]
+
+
+async def test_a_stream_leaves_out_the_pieces_of_a_call_and_sends_it_whole():
+    steps = [ToolStart("c1", "echo"), Park(), ToolArgs("c1", '{"text":"x"}'), ToolEnd("c1"), Finish("tool_calls")]
+    async with doors(steps, answer("ok")) as house:
+        exchange = house.begin("POST", STREAM, {"input": "hi"})
+        await soon(house.backend.parked.wait())
+        await exchange.seen(lambda found: b"event: session" in found.body)
+        house.backend.release.set()
+        heard = streamed(await exchange.end())
+        expected = ["run_started", "tool_call_end", "turn_end", "tool_result", "text_delta", "turn_end", "done"]
+        assert (heard.types, heard.of("tool_call_end")[0]["arguments"]) == (expected, {"text": "x"})
 
 
 async def test_a_run_that_fails_is_an_event_of_its_stream():

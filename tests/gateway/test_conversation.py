@@ -419,6 +419,29 @@ async def test_a_drain_does_not_wait_for_a_socket_that_is_lost_in_its_handshake_
         await asyncio.wait_for(house.drain.finished.wait(), 1.0)
 
 
+async def test_a_drain_cuts_a_client_that_does_not_read_when_its_time_is_over(caplog):
+    go = asyncio.Event()
+
+    def slow(app):
+        async def slowed(scope, receive, send):
+            async def slowly(message):
+                if message["type"] == "websocket.send":
+                    await go.wait()
+                await send(message)
+
+            await app(scope, receive, slowly if scope["type"] == "websocket" else send)
+
+        return slowed
+
+    async with doors(drain_s=0.4, middleware=[slow]) as house:
+        async with websocket(house.app, "/ws", headers=house.headers()) as peer:
+            with caplog.at_level(logging.INFO, "argentor.ws"):
+                house.drain.begin("test")
+                assert (await peer.end())["code"] == 1012
+        assert "it does not read" in caplog.text
+        await soon(house.drain.finished.wait())
+
+
 async def test_a_goodbye_gives_what_is_owed_its_time_and_no_more():
     async with doors(HALVES, drain_s=0.6) as house, house.talk() as talk:
         talk.say(content="hi")
