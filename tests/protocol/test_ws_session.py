@@ -32,7 +32,7 @@ ID = "6f1c0000-0000-4000-8000-000000000001"
     ('{"content":"hi","session_id":null,"more":1}', ChatFrame("hi")),
     (f'{{"content":"hi","session_id":"{ID}"}}', ChatFrame("hi", UUID(ID))),
     (' {"type":"message","content":"hi","idempotency_key":"k"}', ChatFrame("hi", idempotency_key="k")),
-    ('{"type":"message","content":"hi","run_options":{"on_busy":"steer"}}', ChatFrame("hi", run_options=RunOptions("steer"))),
+    ('{"content":"hi","run_options":{"on_busy":"steer"}}', ChatFrame("hi", run_options=RunOptions("steer"))),
     ('{"type":"cancel","run_id":"r"}', CancelFrame("r")),
     ('{"type":"steer","run_id":"r","content":"no, the other one"}', SteerFrame("r", "no, the other one")),
     ('{"type":"resume","run_id":"r","after_seq":4}', ResumeFrame("r", 4)),
@@ -60,7 +60,12 @@ def test_a_frame_of_the_wrong_shape_says_where(text, pointer):
 
 
 @pytest.mark.parametrize("text", [
-    "{oops", '{"content":"a","content":"b"}', '{"content":NaN}', "[" * 1000, '{"a":' * 1000 + "1" + "}" * 1000, '{"content":"\ud800"}',
+    "{oops",
+    '{"content":"a","content":"b"}',
+    '{"content":NaN}',
+    "[" * 1000,
+    '{"a":' * 1000 + "1" + "}" * 1000,
+    '{"content":"\ud800"}',
 ])  # fmt: skip
 def test_text_that_begins_like_json_is_json_or_refused(text):
     with pytest.raises(MalformedJson):
