@@ -26,7 +26,7 @@ async def test_the_bare_callable_answers_what_the_gateway_answers():
 async def test_a_peer_answers_the_same_json(name):
     if find_spec(name) is None:
         assert f"{name} (not installed)" in peers.absent(Plan(1, 1.0))
-        pytest.skip(f"{name} is not installed")
+        pytest.skip(f"{name} is not installed: pip install -e '.[bench]'")
     exchange = await _get(peers.PEERS[name]())
     assert (exchange.status, exchange.done, json.loads(exchange.chunks)) == (200, True, json.loads(bare.BODY))
 
