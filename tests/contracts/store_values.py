@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.protocol.messages import Message
+from argentor_asgi.protocol.schema import scrub
 from argentor_asgi.sessions.session import Run, Scope, Session
 
 START = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -43,7 +44,7 @@ def a_session(session_id="s", scope=ME, at=START, **fields):
 
 
 def a_message(text="hello", session_id="s", **fields):
-    return Message(f"m-{text}"[:20], "user", text, session_id, START, **fields)
+    return Message(scrub(f"m-{text}")[:20], "user", text, session_id, START, **fields)
 
 
 def a_run(run_id="r", session_id="s", scope=ME, at=START, **fields):
