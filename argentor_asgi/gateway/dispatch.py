@@ -52,9 +52,8 @@ class Dispatch:
             raise Draining(retry_after=1)
         content = sanitise(ask.content, limit_bytes=self._message_bytes)
         scope = scope_of(principal)
-        claim_key = ask.key
         run, session, message = self._prepare(scope, content, ask.session_id)
-        claim = Claim(claim_key, _fingerprint(content, ask), run.id) if claim_key else None
+        claim = Claim(ask.key, _fingerprint(content, ask), run.id) if ask.key else None
         if claim is not None and (earlier := await self._store.get_claim(scope, claim.key)) is not None:
             return await self._replay(scope, claim, earlier)
         accepted = await self._runs.accept(run, session=session, message=message, claim=claim, on_busy=ask.on_busy)
