@@ -236,6 +236,7 @@ async def test_what_a_crash_left_behind_is_interrupted_at_the_start_and_logged(c
 
 
 async def test_a_clean_start_and_end_logs_no_warning_and_leaves_no_task(caplog):
+    caplog.set_level(logging.WARNING, "argentor")
     before = asyncio.all_tasks()
     async with lifespan(create_app(MEMORY, agent=ScriptedBackend(HALVES))) as _:
         assert {"prune"} <= {task.get_name() for task in asyncio.all_tasks()}
