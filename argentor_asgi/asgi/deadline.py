@@ -45,8 +45,7 @@ class Watched:
 class Sweeper:
     """Looks at everything watched, once a tick.
 
-    `clock`: monotonic seconds. A request is entered by `watching.add` and left by `watching.discard`; whoever enters
-    one compares the time with `awake_until` and calls `wake` when the timer does not run.
+    `clock`: monotonic seconds. What `watch` enters is left by `watching.discard`.
     """
 
     def __init__(self, clock: Callable[[], float], shortest_s: float) -> None:

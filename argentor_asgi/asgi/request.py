@@ -11,7 +11,6 @@ from secrets import token_hex
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
-from argentor_asgi.asgi.deadline import Watched
 from argentor_asgi.asgi.types import Headers, Receive, Scope
 from argentor_asgi.errors import BadRequest, BodyTooLarge, UnsupportedMediaType
 from argentor_asgi.protocol.schema import decode
@@ -61,7 +60,7 @@ def joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return fields
 
 
-class Incoming(Watched):
+class Incoming:
     """A request or a socket as its client sent it.
 
     `principal` is set by a guard. `captures` are the decoded values of the template's captures, in order.
