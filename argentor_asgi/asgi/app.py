@@ -61,6 +61,10 @@ CLIENT_LEFT = 499
 """What a request is counted under whose client left before its answer."""
 
 
+_SENDING = Watched()
+"""Stands for a request that has not waited yet and sends its answer: should it wait there, that is what is watched."""
+
+
 class Shell(NamedTuple):
     """What every connection of one app shares."""
 
@@ -187,6 +191,8 @@ def _server(  # noqa: C901  one path a request, kept in one piece for its speed
         row.count(status, ended - began)
         if watched:
             watched[0].deadline = ended + write_timeout_s
+        else:
+            watched.append(_SENDING)
         try:
             if fields is None:
                 request = request or Request(scope, receive, ids, body_bytes)
@@ -203,11 +209,15 @@ def _server(  # noqa: C901  one path a request, kept in one piece for its speed
 
 
 async def _watch(shell: Shell, watched: list[Watched], work: Work, waiting: object) -> None:
-    """Go on with a request that waits, from now on under its deadline, unless it has found another."""
+    """Go on with a request that waits, from now on under its deadline: for its answer, or for sending that.
+
+    A stream that has begun has deadlines of its own.
+    """
     sweeper = shell.sweeper
-    if not watched:
-        watched.append(Watched())
-        sweeper.watch(watched[0], shell.request_timeout_s)
+    if not watched or watched[0] is _SENDING:
+        seconds = shell.write_timeout_s if watched else shell.request_timeout_s
+        watched[:] = [Watched()]
+        sweeper.watch(watched[0], seconds)
     try:
         await _resumed(work, waiting)
     finally:

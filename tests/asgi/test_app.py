@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from asgi_driver import LOG, app_of, begin, http, nothing_to_start, scope_of, soon
+from asgi_driver import LOG, app_of, begin, http, lifespan, nothing_to_start, scope_of, soon
 
 from argentor_asgi.asgi.app import build, compose
 from argentor_asgi.asgi.request import Request
@@ -226,6 +226,15 @@ async def test_a_client_that_does_not_read_its_answer_is_left():
     exchange = begin(app_of(hello, write_timeout_s=0.02), "GET", "/hello/x")
     exchange.block_sends = True
     assert (await exchange.end()).status == 0
+
+
+async def test_an_answer_that_waits_for_the_first_time_in_its_send_has_the_write_deadline():
+    """A started app answers without waiting, so that nothing watches the request before its answer blocks."""
+    app = app_of(hello, write_timeout_s=0.02, request_timeout_s=60.0)
+    async with lifespan(app):
+        exchange = begin(app, "GET", "/hello/x")
+        exchange.block_sends = True
+        assert (await exchange.end()).status == 0
 
 
 async def test_a_cancellation_from_outside_ends_a_blocked_answer():
