@@ -180,13 +180,6 @@ class SessionBusy(GatewayError):
     message = "The session is working on another message."
 
 
-class IdempotencyInFlight(GatewayError):
-    """The first request with this Idempotency-Key is still being accepted."""
-
-    status, code, retryable = 409, "idempotency_in_flight", True
-    message = "A request with this Idempotency-Key is being worked on."
-
-
 class StaleSession(GatewayError):
     """The session changed since the caller read it."""
 

@@ -15,7 +15,7 @@ from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from functools import partial
 from types import coroutine
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from argentor_asgi.asgi.bind import (
     Constant,
@@ -51,6 +51,9 @@ Work: TypeAlias = Coroutine[object, object, None]
 
 Served: TypeAlias = tuple[Route, Callable[..., Awaitable[object]], bool]
 """A row and its guarded endpoint; the flag says that it is called without the request, since it asks nothing of it."""
+
+Row = TypeVar("Row")
+Inner = TypeVar("Inner")
 
 WRITE_TIMEOUT_S = 10.0
 """How long one send may block on a client that does not read."""
@@ -112,7 +115,7 @@ def build(
             else:
                 routes.add(row.method, row.template, (row, guarded, False))
         else:
-            serve = _guarded_socket(row, socket_endpoint(row, provide), socket_guards)
+            serve = _guarded(row, socket_endpoint(row, provide), socket_guards)
             sockets.add(_SOCKET, row.template, (row, serve))
     return compose(_app(shell, routes, rest or unmatched(), _others(shell, sockets)), middleware)
 
@@ -129,13 +132,7 @@ def _check(row: Route) -> None:
         raise ConfigError(f"{row.method} {row.template}: the method must be one of {', '.join(sorted(METHODS))}")
 
 
-def _guarded(row: Route, inner: Endpoint, guards: Sequence[Guard]) -> Endpoint:
-    for guard in reversed(guards):
-        inner = guard(row, inner)
-    return inner
-
-
-def _guarded_socket(row: Socket, inner: SocketEndpoint, guards: Sequence[SocketGuard]) -> SocketEndpoint:
+def _guarded(row: Row, inner: Inner, guards: Sequence[Callable[[Row, Inner], Inner]]) -> Inner:
     for guard in reversed(guards):
         inner = guard(row, inner)
     return inner
@@ -286,16 +283,17 @@ def _recovered(error: BaseException, request: Request, watched: list[Watched], l
         case CancelledError():
             if not (watched and watched[0].settle()):
                 raise error
-            return whole(problem(RequestTimeout(), request.id), request.id_bytes, request.answer_headers)
+            refusal: GatewayError = RequestTimeout()
         case GatewayError():
             if error.__cause__ is not None:
                 log.warning("request %s was refused: %s", request.id, error.code, exc_info=error)
-            return whole(problem(error, request.id), request.id_bytes, request.answer_headers)
+            refusal = error
         case ClientDisconnected():
             return CLIENT_LEFT, None, b"", None
         case _:
             log.error("request %s failed", request.id, exc_info=error)
-            return whole(problem(Internal(), request.id), request.id_bytes, request.answer_headers)
+            refusal = Internal()
+    return whole(problem(refusal, request.id), request.id_bytes, request.answer_headers)
 
 
 def _websocket(shell: Shell, sockets: Router[tuple[Socket, SocketEndpoint]]) -> App:

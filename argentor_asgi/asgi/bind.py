@@ -14,8 +14,6 @@ from typing import TypeAlias, cast
 from argentor_asgi.asgi.parameters import REQUIRED, Parameter, name_of, parameters_of
 from argentor_asgi.asgi.request import Incoming, Request
 from argentor_asgi.asgi.response import (
-    LENGTHS,
-    SHORT_BYTES,
     Answered,
     EventStream,
     Reply,
@@ -108,9 +106,7 @@ def rendered(result: object, row: Route, id_bytes: bytes, more: Headers) -> Answ
     if type(result) not in _ANSWERS:
         # PERF: the usual answer, without a `Response` in between.
         body = encode(result)
-        size = len(body)
-        length = LENGTHS[size] if size < SHORT_BYTES else length_field(body)
-        fields = [(b"x-request-id", id_bytes), length, row.type_field]
+        fields = [(b"x-request-id", id_bytes), length_field(body), row.type_field]
         if more:
             fields += more
         return row.status, fields, body, None

@@ -21,7 +21,7 @@ T = TypeVar("T")
 SHORT_BYTES = 1024
 """Up to which size an answer's Content-Length is ready-made."""
 
-LENGTHS = [(b"content-length", b"%d" % size) for size in range(SHORT_BYTES)]
+_LENGTHS = [(b"content-length", b"%d" % size) for size in range(SHORT_BYTES)]
 _RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}
 _KNOWN_TYPES = {name: (b"content-type", name.encode()) for name in (JSON, PROBLEM)}
 _STREAM_HEADERS: Headers = (
@@ -96,7 +96,7 @@ def length_field(body: bytes) -> tuple[bytes, bytes]:
     """Return the Content-Length of a body."""
     # PERF: a table for short answers; formatting a number and pairing it costs four look-ups.
     size = len(body)
-    return LENGTHS[size] if size < SHORT_BYTES else (b"content-length", b"%d" % size)
+    return _LENGTHS[size] if size < SHORT_BYTES else (b"content-length", b"%d" % size)
 
 
 def whole(response: Response, id_bytes: bytes, more: Headers) -> Answered:

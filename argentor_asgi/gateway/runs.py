@@ -141,7 +141,7 @@ class Runs:
         """
         if self._is_draining:
             raise Draining(retry_after=1)
-        if claim is not None and (twin := self._claimed(run, claim)) is not None:
+        if claim is not None and (twin := self._keys.get((_scope(run), claim.key))) is not None:
             first = await asyncio.shield(twin.accepted)
             return first if isinstance(first, Claim) else twin.claim or claim
         lane = self._lanes.get((_scope(run), session.id))
@@ -157,10 +157,6 @@ class Runs:
             self._stop(lane.current, "interrupted by a new message")
         live.task = asyncio.create_task(self._work(live, session), name=f"run {run.id}")
         return await asyncio.shield(live.accepted)
-
-    def _claimed(self, run: Run, claim: Claim) -> LiveRun | None:
-        """Return the live run that the same principal started with the same key."""
-        return self._keys.get((_scope(run), claim.key))
 
     async def reader(self, scope: Scope, run_id: str, *, after: int = 0) -> Reader:
         """Return a cursor behind event `after`, or behind the newest one when a client claims to have seen more.

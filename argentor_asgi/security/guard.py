@@ -5,20 +5,21 @@ machine, so that no web page can reach it under a name of its own (DNS rebinding
 page of another origin may neither open a socket nor, where no key is asked for, change anything.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Callable
+from typing import TypeVar
 
 from argentor_asgi.asgi.app import Guard, SocketGuard
-from argentor_asgi.asgi.bind import Endpoint, SocketEndpoint
-from argentor_asgi.asgi.request import Incoming, Request
-from argentor_asgi.asgi.route import Route, Socket
+from argentor_asgi.asgi.request import Incoming
 from argentor_asgi.asgi.types import Scope
-from argentor_asgi.asgi.websocket import WebSocket
 from argentor_asgi.config import Auth
 from argentor_asgi.errors import Forbidden, Unauthenticated
 from argentor_asgi.security.hosts import HEADER_BYTES, is_local_name, is_loopback, page_origin
 from argentor_asgi.security.identity import ANONYMOUS, Principal
 from argentor_asgi.security.keys import Keys
 from argentor_asgi.settings import origin_of
+
+In = TypeVar("In", bound=Incoming)
+Out = TypeVar("Out")
 
 CHALLENGE = ((b"www-authenticate", b'Bearer realm="argentor"'),)
 """What a 401 says about how to come in (RFC 9110 section 11.6.1, RFC 6750 section 3)."""
@@ -90,37 +91,24 @@ class Authenticator:
 
 def http_guard(authenticator: Authenticator) -> Guard:
     """Let only callers with the scope that a route needs reach it; its request then has their `principal`."""
-
-    def guard(row: Route, endpoint: Endpoint) -> Endpoint:
-        needs = row.needs
-        if needs is None:
-            return endpoint
-
-        # PERF: no coroutine of its own: what it returns is awaited in its place, and 0.3 us cheaper.
-        def guarded(request: Request) -> Awaitable[object]:
-            request.principal = admitted(authenticator, request, needs)
-            return endpoint(request)
-
-        return guarded
-
-    return guard
+    return lambda row, endpoint: _guarded(authenticator, row.needs, endpoint)
 
 
 def socket_guard(authenticator: Authenticator) -> SocketGuard:
     """Do for WebSockets what `http_guard` does, before the handshake is answered."""
+    return lambda row, endpoint: _guarded(authenticator, row.needs, endpoint)
 
-    def guard(row: Socket, endpoint: SocketEndpoint) -> SocketEndpoint:
-        needs = row.needs
-        if needs is None:
-            return endpoint
 
-        def guarded(websocket: WebSocket) -> Awaitable[None]:
-            websocket.principal = admitted(authenticator, websocket, needs)
-            return endpoint(websocket)
+def _guarded(authenticator: Authenticator, needs: str | None, endpoint: Callable[[In], Out]) -> Callable[[In], Out]:
+    if needs is None:
+        return endpoint
 
-        return guarded
+    # PERF: no coroutine of its own: what it returns is awaited in its place, and 0.3 us cheaper.
+    def guarded(incoming: In) -> Out:
+        incoming.principal = admitted(authenticator, incoming, needs)
+        return endpoint(incoming)
 
-    return guard
+    return guarded
 
 
 def admitted(authenticator: Authenticator, incoming: Incoming, needs: str) -> Principal:
