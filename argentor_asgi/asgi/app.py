@@ -46,8 +46,8 @@ Guard: TypeAlias = Callable[[Route, Endpoint], Endpoint]
 SocketGuard: TypeAlias = Callable[[Socket, SocketEndpoint], SocketEndpoint]
 """Wraps the endpoint of a socket, once, at start; a refusal raised before `accept` refuses the handshake."""
 
-Work: TypeAlias = Coroutine[object, object, None]
-"""A request being served."""
+Steps: TypeAlias = Generator[object, object, None]
+"""A request being served, from one wait to the next."""
 
 Served: TypeAlias = tuple[Route, Callable[..., Awaitable[object]], bool]
 """A row and its guarded endpoint; the flag says that it is called without the request, since it asks nothing of it."""
@@ -64,6 +64,8 @@ CLIENT_LEFT = 499
 """What a request is counted under whose client left before its answer."""
 
 
+_ANSWERED = object()
+"""What a request that never waited has come to."""
 _SENDING = Watched()
 """Stands for a request that has not waited yet and sends its answer: should it wait there, that is what is watched."""
 
@@ -147,21 +149,19 @@ def _app(shell: Shell, routes: Router[Served], rest: Route, other: App) -> App:
             await other(scope, receive, send)
             return
         watched: list[Watched] = []
-        work = serve(scope, receive, send, watched)
+        steps = serve(scope, receive, send, watched).__await__()
         # PERF: begun by hand: most requests are answered without waiting for anything, and only one that waits needs
         # its task and a deadline, which cost 1 us on Python 3.11 where a bare answer costs half. See `bench inproc`.
-        try:
-            waiting = work.send(None)
-        except StopIteration:
-            return
-        await _watch(shell, watched, work, waiting)
+        waiting = next(steps, _ANSWERED)
+        if waiting is not _ANSWERED:
+            await _watch(shell, watched, steps, waiting)
 
     return app
 
 
 def _server(  # noqa: C901  one path a request, kept in one piece for its speed
     shell: Shell, routes: Router[Served], rest: Route
-) -> Callable[..., Work]:
+) -> Callable[..., Coroutine[object, object, None]]:
     life, ids, log, clock = shell.lifespan, shell.ids, shell.log, shell.sweeper.clock
     find, body_bytes, write_timeout_s = routes.find, shell.body_bytes, shell.write_timeout_s
 
@@ -205,7 +205,7 @@ def _server(  # noqa: C901  one path a request, kept in one piece for its speed
     return serve
 
 
-async def _watch(shell: Shell, watched: list[Watched], work: Work, waiting: object) -> None:
+async def _watch(shell: Shell, watched: list[Watched], steps: Steps, waiting: object) -> None:
     """Go on with a request that waits, from now on under its deadline: for its answer, or for sending that.
 
     A stream that has begun has deadlines of its own.
@@ -216,25 +216,25 @@ async def _watch(shell: Shell, watched: list[Watched], work: Work, waiting: obje
         watched[:] = [Watched()]
         sweeper.watch(watched[0], seconds)
     try:
-        await _resumed(work, waiting)
+        await _resumed(steps, waiting)
     finally:
         sweeper.watching.discard(watched[0])
         watched[0].settle()
 
 
 @coroutine
-def _resumed(work: Work, waiting: object) -> Generator[object, object, None]:
+def _resumed(steps: Steps, waiting: object) -> Generator[object, object, None]:
     """Await the rest of a coroutine that was begun by hand and now waits for `waiting` (PEP 380)."""
     while True:
         try:
             sent = yield waiting
         except GeneratorExit:
-            work.close()
+            steps.close()
             raise
         except BaseException as error:  # noqa: BLE001  whatever is thrown in is the coroutine's to handle
-            step = partial(work.throw, error)
+            step = partial(steps.throw, error)
         else:
-            step = partial(work.send, sent)
+            step = partial(steps.send, sent)
         try:
             waiting = step()
         except StopIteration:
