@@ -25,6 +25,10 @@ import psutil
 
 Kind = Literal["hypercorn-asyncio", "hypercorn-uvloop", "uvicorn", "granian", "serve"]
 KINDS: tuple[str, ...] = get_args(Kind)
+OUR_GOODBYE = 1012
+"""What the gateway closes its sockets with when it stops: service restart (RFC 6455 section 7.4.1's registry)."""
+GOODBYES: dict[str, frozenset[int]] = {"granian": frozenset({OUR_GOODBYE, 1006})}
+"""granian cuts every socket itself when it is told to stop, and is now and then there before our close frame."""
 START_S = 30.0
 """How long a server may take until it answers, on a busy machine."""
 STOP_S = 10.0
@@ -39,6 +43,11 @@ from argentor_asgi.server.launcher import serve
 module, _, name = sys.argv[1].partition(":")
 sys.exit(serve(getattr(importlib.import_module(module), name), bind=[sys.argv[2]]))
 """
+
+
+def goodbyes(kind: str) -> frozenset[int]:
+    """Return the codes that an idle socket may end with when a server of this kind is stopped."""
+    return GOODBYES.get(kind, frozenset({OUR_GOODBYE}))
 
 
 class server:  # noqa: N801  used as a function is: `with server(...) as running`
