@@ -10,7 +10,7 @@ about what is inside the gateway.
 import http.client
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -157,3 +157,20 @@ def rss_bytes(pid: int) -> int:
     """Return the resident memory of a server: of its process and of all its workers."""
     process = psutil.Process(pid)
     return sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
+
+
+ROUNDS = 6
+
+
+def levels_off(pid: int, work: Callable[[], object], most_bytes: int) -> list[int]:
+    """Repeat `work` until a round grows a server by less than `most_bytes`, and return what each round grew it by.
+
+    Allocators keep what a peak once needed, so that single rounds say little; what leaks grows the server every round.
+    The last figure is at least `most_bytes` if none of `ROUNDS` rounds was calm.
+    """
+    grown: list[int] = []
+    while len(grown) < ROUNDS and (not grown or grown[-1] >= most_bytes):
+        before = rss_bytes(pid)
+        work()
+        grown.append(rss_bytes(pid) - before)
+    return grown
