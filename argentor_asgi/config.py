@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, get_args, get
 from argentor_asgi.errors import ConfigError
 from argentor_asgi.settings import HIDDEN, Meta, Option, Secret, convert, decode_table
 
-__all__ = ["Agent", "Auth", "Config", "Limits", "Llm", "Log", "Option", "Secret", "Shutdown", "Storage"]
-__all__ += ["check", "effective", "load", "options", "table"]
+__all__ = ["Agent", "Audit", "Auth", "Config", "Limits", "Llm", "Log", "Option", "Otel", "Plan", "Secret", "Shutdown"]
+__all__ += ["Storage", "check", "effective", "load", "options", "table"]
 
 FILE_NAME = "argentor.toml"
 """The configuration file, looked for in the working directory."""
@@ -35,13 +35,12 @@ _LATER_TABLES = frozenset({"a2a", "backplane", "control", "plans", "sso", "ui", 
 _LATER_FIELDS = frozenset(
     {
         *("agent.approval_skills", "agent.approval_timeout_s", "agent.permission_mode", "auth.keys"),
-        *("limits.burst", "limits.enabled", "limits.requests_per_hour", "limits.requests_per_minute"),
-        *("limits.requests_per_second", "limits.tokens_per_day", "llm.api_key", "llm.base_url", "llm.fallbacks"),
-        *("llm.model", "log.access", "shutdown.ready_delay_s", "shutdown.total_s"),
+        *("llm.api_key", "llm.base_url", "llm.fallbacks", "llm.model"),
     }
 )
 
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
+Quota: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Bytes: TypeAlias = Annotated[int, Meta(ge=1, le=1024**3)]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
 
@@ -78,18 +77,56 @@ class Auth:
     allowed_origins: Annotated[
         tuple[str, ...], Meta(description="Origins of web pages, besides the gateway's own, that may use it.")
     ] = ()
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses or networks of reverse proxies whose `Forwarded` or `X-Forwarded-For` is believed."
+        ),
+    ] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much the gateway takes."""
+    """How much the gateway takes. A principal's own numbers may stand in its plan."""
 
+    enabled: Annotated[
+        bool | None,
+        Meta(description="Whether requests, tokens and callers are limited; by default, when a key exists."),
+    ] = None
+    requests_per_second: Annotated[Count, Meta(description="Requests of all callers together, in the long run.")] = 1000
+    burst: Annotated[Count, Meta(description="Requests of all callers together, at once.")] = 1000
+    requests_per_minute: Annotated[Quota, Meta(description="Requests and messages of one caller; 0 for none.")] = 60
+    requests_per_hour: Annotated[Quota, Meta(description="Requests and messages of one caller; 0 for none.")] = 1000
+    tokens_per_day: Annotated[Quota, Meta(description="Model tokens of one caller in a UTC day; 0 for none.")] = (
+        1_000_000
+    )
     body_bytes: Annotated[Bytes, Meta(description="Size of a request body.")] = 2 * 1024 * 1024
     message_bytes: Annotated[Bytes, Meta(description="Size of one user message.")] = 100_000
     connections: Annotated[Count, Meta(description="Open WebSockets.")] = 10_000
     connections_per_principal: Annotated[Count, Meta(description="Open WebSockets of one caller.")] = 100
+    streams_per_principal: Annotated[Count, Meta(description="Open event streams of one caller.")] = 100
     runs: Annotated[Count, Meta(description="Runs at one time.")] = 1000
+    runs_per_principal: Annotated[Count, Meta(description="Runs of one caller at one time.")] = 100
+    heartbeat_s: Annotated[Seconds, Meta(description="Seconds between two pings on a WebSocket.")] = 20.0
+    idle_s: Annotated[
+        Seconds, Meta(description="Seconds without a frame or a run after which a WebSocket is closed.")
+    ] = 600.0
+    stream_age_s: Annotated[
+        Seconds, Meta(description="Seconds after which an event stream is ended, to be resumed by its client.")
+    ] = 3600.0
     request_timeout_s: Annotated[Seconds, Meta(description="Seconds to answer a request that is not a stream.")] = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the holders of a plan may use; None is the number in `limits`. A quota of 0 admits nothing."""
+
+    requests_per_minute: Quota | None = None
+    requests_per_hour: Quota | None = None
+    tokens_per_day: Quota | None = None
+    runs: Count | None = None
+    streams: Count | None = None
+    connections: Count | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +166,17 @@ class Shutdown:
 
     drain_s: Annotated[
         float, Meta(ge=0, le=3600, description="Seconds that runs get to end before they are stopped.")
-    ] = 1.5
+    ] = 15.0
+    total_s: Annotated[float, Meta(gt=0, le=7200, description="Seconds that the whole stop may take.")] = 30.0
+    ready_delay_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=600,
+            description="Seconds to go on serving after readiness is off, for balancers to notice; "
+            "`argentor serve` takes 1.5 where nothing is configured.",
+        ),
+    ] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +189,35 @@ class Log:
     level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least severe level that is written.")
     ] = "info"
+    access: Annotated[bool, Meta(description="Write one line for each request, without bodies or queries.")] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What is kept as evidence of who did what."""
+
+    enabled: Annotated[bool, Meta(description="Keep the audit log.")] = True
+    directory: Annotated[
+        str | None,
+        Meta(
+            description="Where its files are; by default beside the database, and with `memory://` in a temporary "
+            "directory that goes with the process."
+        ),
+    ] = None
+    file_bytes: Annotated[Bytes, Meta(description="Size at which a new file is begun.")] = 10 * 1024 * 1024
+    retention_days: Annotated[Count, Meta(description="Days that a file is kept after its last entry.")] = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Otel:
+    """Traces for an OpenTelemetry collector; needs `argentor-asgi[otel]`."""
+
+    endpoint: Annotated[
+        str | None, Meta(description="Where spans go by OTLP over HTTP, such as `http://127.0.0.1:4318`.")
+    ] = None
+    service_name: Annotated[str, Meta(max_length=255, description="What the gateway is called there.")] = (
+        "argentor-gateway"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +234,8 @@ class Config:
     agent: Agent = field(default_factory=Agent)
     shutdown: Shutdown = field(default_factory=Shutdown)
     log: Log = field(default_factory=Log)
+    audit: Audit = field(default_factory=Audit)
+    otel: Otel = field(default_factory=Otel)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 

@@ -102,6 +102,30 @@ class BodyTooLarge(GatewayError):
     status, code, message = 413, "body_too_large", "The body is too large."
 
 
+class TargetTooLong(GatewayError):
+    """The path and query are longer than the gateway takes."""
+
+    status, code, message = 414, "target_too_long", "The request target is too long."
+
+
+class HeadersTooLarge(GatewayError):
+    """The header has more fields or bytes than the gateway takes (RFC 6585 section 5)."""
+
+    status, code, message = 431, "headers_too_large", "The request's header is too large."
+
+
+class BodyTimeout(GatewayError):
+    """The body did not come in time, or came too slowly (RFC 9110 section 15.5.9)."""
+
+    status, code, retryable, message = 408, "body_timeout", True, "The body did not come in time."
+
+
+class HttpVersionRefused(GatewayError):
+    """HTTP/2 without TLS is refused: a proxy that tunnels it cannot see the requests in it."""
+
+    status, code, message = 505, "http_version_refused", "HTTP/2 is not served without TLS."
+
+
 class UnsupportedMediaType(GatewayError):
     """The body is not declared as JSON."""
 
@@ -131,6 +155,13 @@ class Forbidden(GatewayError):
     status, code, message = 403, "forbidden", "You may not do this."
 
 
+class TooManyFailures(GatewayError):
+    """Too many wrong credentials came from this address; none is looked at for a while."""
+
+    status, code, retryable = 429, "too_many_failures", True
+    message = "Too many wrong credentials came from your address; wait and try again."
+
+
 # --- not there ---------------------------------------------------------------------------------------------------
 
 
@@ -156,6 +187,12 @@ class RunNotFound(GatewayError):
     """No run has this id, or none that the caller may see."""
 
     status, code, message = 404, "run_not_found", "No run has this id."
+
+
+class KeyNotFound(GatewayError):
+    """No stored API key has this id, or none that the caller may see."""
+
+    status, code, message = 404, "key_not_found", "No API key has this id."
 
 
 class SkillNotFound(GatewayError):
@@ -185,6 +222,13 @@ class StaleSession(GatewayError):
 
     status, code, retryable = 409, "stale_session", True
     message = "The session changed meanwhile."
+
+
+class RateLimited(GatewayError):
+    """The caller, or the gateway as a whole, has used up a limit; `Retry-After` says when there is room again."""
+
+    status, code, retryable = 429, "rate_limit_exceeded", True
+    message = "The rate limit is exceeded."
 
 
 class Overloaded(GatewayError):
