@@ -4,10 +4,12 @@ No call waits, so each is one step of the loop and no other comes between. What 
 what is returned is not to be changed.
 """
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_right, insort
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
+from operator import attrgetter
 from types import TracebackType
 from typing import Final, Self
 
@@ -15,49 +17,43 @@ from argentor_asgi.errors import Overloaded, SessionNotFound, StaleSession
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.protocol import schema
 from argentor_asgi.protocol.events import LoggedEvent
-from argentor_asgi.protocol.messages import Message, Part
-from argentor_asgi.protocol.schema import JsonObject
+from argentor_asgi.protocol.messages import Message
 from argentor_asgi.sessions import rules
+from argentor_asgi.sessions.memory_keys import MemoryKeys
+from argentor_asgi.sessions.memory_rows import (
+    ROW_BYTES,
+    Conversation,
+    Log,
+    behind,
+    copied,
+    ended_before,
+    event_weight,
+    is_over,
+    kept_message,
+    scope_of,
+    unlist,
+    weight_of,
+)
 from argentor_asgi.sessions.session import LIVE, NOTES_PER_SCOPE, Claim, Note, Page, Run, Scope, Session
 
 MAX_SESSIONS: Final = 10_000
 """How many sessions the store holds."""
 MAX_BYTES: Final = 256 * 1024 * 1024
 """About how much memory everything together takes; past it, new things are refused, and nothing is lost silently."""
-ROW_BYTES: Final = 1024
-"""What a row counts beside its text."""
 
 
-@dataclass(slots=True)
-class _Conversation:
-    """A session with all that goes when it goes, and about how many bytes that is."""
-
-    session: Session
-    messages: list[Message] = field(default_factory=list)
-    runs: set[str] = field(default_factory=set)
-    weight: int = 0
-
-
-@dataclass(slots=True)
-class _Log:
-    """A run with its events. `is_unsaid`: its user's message is not part of the session yet."""
-
-    run: Run
-    is_unsaid: bool
-    events: list[LoggedEvent] = field(default_factory=list)
-
-
-class MemoryStore:
+class MemoryStore(MemoryKeys):
     """A `Store` in memory. Past `max_sessions` or `max_bytes` it raises `Overloaded`, but lets every run end."""
 
     def __init__(self, *, clock: Clock, max_sessions: int = MAX_SESSIONS, max_bytes: int = MAX_BYTES) -> None:
         """Begin empty."""
+        super().__init__()
         self._clock = clock
         self._max_sessions = max_sessions
         self._max_bytes = max_bytes
         self._used_bytes = 0
-        self._sessions: dict[str, _Conversation] = {}
-        self._runs: dict[str, _Log] = {}
+        self._sessions: dict[str, Conversation] = {}
+        self._runs: dict[str, Log] = {}
         self._claims: dict[tuple[Scope, str], tuple[Claim, datetime]] = {}
         self._notes: dict[Scope, list[Note]] = {}
         self._session_keys: dict[Scope, list[rules.Key]] = {}
@@ -85,11 +81,11 @@ class MemoryStore:
     async def get_session(self, scope: Scope, session_id: str) -> Session | None:
         """Return the session when it is the scope's."""
         found = self._sessions.get(session_id)
-        return found.session if found is not None and scope == _scope(found.session) else None
+        return found.session if found is not None and scope == scope_of(found.session) else None
 
     async def list_sessions(self, scope: Scope, *, limit: int, cursor: str | None = None) -> Page[Session]:
         """Return one page, newest first."""
-        keys = _behind(self._session_keys.get(scope, []), rules.from_cursor("s", cursor), limit + 1)
+        keys = behind(self._session_keys.get(scope, []), rules.from_cursor("s", cursor), limit + 1)
         return rules.page([self._sessions[row_id].session for _, row_id in keys], limit, "s", rules.key_of)
 
     async def delete_session(self, scope: Scope, session_id: str) -> bool:
@@ -106,8 +102,8 @@ class MemoryStore:
             raise SessionNotFound
         if after is not None and after != found.session.version:
             raise StaleSession
-        kept = [_kept(message, session_id) for message in messages]
-        self._require(sum(map(_weight, kept)))
+        kept = [kept_message(message, session_id) for message in messages]
+        self._require(sum(map(weight_of, kept)))
         self._say(found, kept)
         return found.session.version
 
@@ -138,8 +134,8 @@ class MemoryStore:
         if run.id in self._runs:
             raise ValueError(f"run {run.id} is already stored")
         rules.refuse_surrogates(run.id, claim.key if claim else "")
-        kept = [] if message is None else [_kept(message, session.id)]
-        self._admit(session, ROW_BYTES * 3 + len(run.input) + sum(map(_weight, kept)))
+        kept = [] if message is None else [kept_message(message, session.id)]
+        self._admit(session, ROW_BYTES * 3 + len(run.input) + sum(map(weight_of, kept)))
         found = self._open(session)
         if claim is not None:
             self._claims[scope, claim.key] = (claim, run.created_at)
@@ -167,7 +163,7 @@ class MemoryStore:
         """Append those events that are not stored yet."""
         found = self._runs.get(run_id)
         if found is not None:
-            self._require(sum(map(_event_weight, events)))
+            self._require(sum(map(event_weight, events)))
             self._log(found, events)
 
     async def save_run(self, run: Run, events: Sequence[LoggedEvent] = ()) -> None:
@@ -180,7 +176,7 @@ class MemoryStore:
     async def get_run(self, scope: Scope, run_id: str) -> Run | None:
         """Return the run when it is the scope's."""
         found = self._runs.get(run_id)
-        return found.run if found is not None and scope == _scope(found.run) else None
+        return found.run if found is not None and scope == scope_of(found.run) else None
 
     async def list_runs(
         self, scope: Scope, *, session_id: str | None = None, limit: int, cursor: str | None = None
@@ -189,7 +185,7 @@ class MemoryStore:
         keys = self._run_keys.get(scope, [])
         if session_id is not None:
             keys = [key for key in keys if self._runs[key[1]].run.session_id == session_id]
-        keys = _behind(keys, rules.from_cursor("r", cursor), limit + 1)
+        keys = behind(keys, rules.from_cursor("r", cursor), limit + 1)
         return rules.page([self._runs[row_id].run for _, row_id in keys], limit, "r", rules.key_of)
 
     async def events(self, run_id: str, *, after: int = 0, limit: int) -> Sequence[LoggedEvent]:
@@ -212,18 +208,26 @@ class MemoryStore:
             self._log(log, events)
         return len(live)
 
+    async def usage_since(self, moment: datetime) -> Sequence[tuple[Scope, int]]:
+        """Add up the tokens of the runs updated since."""
+        tokens: Counter[Scope] = Counter()
+        for log in self._runs.values():
+            if log.run.updated_at >= moment:
+                tokens[scope_of(log.run)] += log.run.usage.input_tokens + log.run.usage.output_tokens
+        return [(scope, tokens[scope]) for scope in sorted(tokens, key=attrgetter("tenant", "owner")) if tokens[scope]]
+
     async def prune(self, before: datetime) -> int:
         """Drop what is too old."""
         now = self._clock.now()
-        gone = sum(self._drop_events(log) for log in self._runs.values() if _ended_before(log.run, before))
+        gone = sum(self._drop_events(log) for log in self._runs.values() if ended_before(log.run, before))
         old = [key for key, (_, created_at) in self._claims.items() if created_at < before]
         for key in old:
             del self._claims[key]
         self._used_bytes -= ROW_BYTES * len(old)
-        expired = [row_id for row_id, kept in self._sessions.items() if _is_over(kept.session, now)]
+        expired = [row_id for row_id, kept in self._sessions.items() if is_over(kept.session, now)]
         for session_id in expired:
             self._forget(session_id)
-        return gone + len(old) + len(expired)
+        return gone + len(old) + len(expired) + self.prune_keys(now)
 
     # --- notes ---------------------------------------------------------------------------------------------------
 
@@ -234,7 +238,7 @@ class MemoryStore:
         if len(kept) >= NOTES_PER_SCOPE:
             return False
         if all(other.id != note.id for other in kept):
-            note = replace(note, content=schema.scrub(note.content), metadata=_copied(note.metadata))
+            note = replace(note, content=schema.scrub(note.content), metadata=copied(note.metadata))
             self._require(ROW_BYTES + len(note.content))
             self._used_bytes += ROW_BYTES + len(note.content)
             insort(self._notes.setdefault(scope, []), note, key=lambda other: other.created_at)
@@ -269,40 +273,40 @@ class MemoryStore:
             rules.refuse_surrogates(session.id, session.owner, session.tenant)
             if len(self._sessions) >= self._max_sessions:
                 raise Overloaded("The gateway's memory holds no more sessions.")
-        elif _scope(found.session) != _scope(session):
+        elif scope_of(found.session) != scope_of(session):
             raise SessionNotFound
         self._require(weight)
 
-    def _add(self, found: _Conversation, weight: int) -> None:
+    def _add(self, found: Conversation, weight: int) -> None:
         found.weight += weight
         self._used_bytes += weight
 
-    def _open(self, session: Session) -> _Conversation:
+    def _open(self, session: Session) -> Conversation:
         """Return the session's conversation, made when there is none; `_admit` has agreed."""
         found = self._sessions.get(session.id)
         if found is None:
-            title, metadata = schema.scrub(session.title), _copied(session.metadata)
-            found = _Conversation(replace(session, version=0, title=title, metadata=metadata))
+            title, metadata = schema.scrub(session.title), copied(session.metadata)
+            found = Conversation(replace(session, version=0, title=title, metadata=metadata))
             self._sessions[session.id] = found
             self._add(found, ROW_BYTES)
-            insort(self._session_keys.setdefault(_scope(session), []), rules.key_of(session))
+            insort(self._session_keys.setdefault(scope_of(session), []), rules.key_of(session))
         return found
 
-    def _say(self, found: _Conversation, messages: Sequence[Message]) -> None:
+    def _say(self, found: Conversation, messages: Sequence[Message]) -> None:
         if messages:
             found.messages += messages
-            self._add(found, sum(map(_weight, messages)))
+            self._add(found, sum(map(weight_of, messages)))
             updated_at = max(found.session.updated_at, self._clock.now())
             found.session = replace(found.session, version=len(found.messages), updated_at=updated_at)
 
-    def _keep_run(self, found: _Conversation, run: Run, *, is_unsaid: bool) -> None:
+    def _keep_run(self, found: Conversation, run: Run, *, is_unsaid: bool) -> None:
         kept = replace(run, last_seq=0, input=schema.scrub(run.input), text=schema.scrub(run.text))
-        self._runs[run.id] = _Log(kept, is_unsaid)
+        self._runs[run.id] = Log(kept, is_unsaid)
         self._add(found, ROW_BYTES + len(kept.input) + len(kept.text))
         found.runs.add(run.id)
-        insort(self._run_keys.setdefault(_scope(run), []), rules.key_of(run))
+        insort(self._run_keys.setdefault(scope_of(run), []), rules.key_of(run))
 
-    def _change(self, log: _Log, run: Run) -> None:
+    def _change(self, log: Log, run: Run) -> None:
         """Take over those fields of the run that change."""
         was = log.run
         log.run = replace(
@@ -318,19 +322,19 @@ class MemoryStore:
         )
         self._add(self._sessions[was.session_id], len(log.run.text) - len(was.text))
 
-    def _log(self, log: _Log, events: Sequence[LoggedEvent]) -> None:
+    def _log(self, log: Log, events: Sequence[LoggedEvent]) -> None:
         """Append those of `events` that are not stored yet."""
         last_seq = log.run.last_seq
         for event in events:
             if event.seq > last_seq:
                 last_seq = event.seq
                 log.events.append(event)
-                self._add(self._sessions[log.run.session_id], _event_weight(event))
+                self._add(self._sessions[log.run.session_id], event_weight(event))
         log.run = replace(log.run, last_seq=last_seq)
 
-    def _drop_events(self, log: _Log) -> int:
+    def _drop_events(self, log: Log) -> int:
         gone = len(log.events)
-        self._add(self._sessions[log.run.session_id], -sum(map(_event_weight, log.events)))
+        self._add(self._sessions[log.run.session_id], -sum(map(event_weight, log.events)))
         log.events = []
         return gone
 
@@ -338,52 +342,7 @@ class MemoryStore:
         """Drop the session with its runs, and its place in every list."""
         found = self._sessions.pop(session_id)
         self._used_bytes -= found.weight
-        _unlist(self._session_keys, _scope(found.session), rules.key_of(found.session))
+        unlist(self._session_keys, scope_of(found.session), rules.key_of(found.session))
         for run_id in found.runs:
             run = self._runs.pop(run_id).run
-            _unlist(self._run_keys, _scope(run), rules.key_of(run))
-
-
-def _scope(row: Session | Run) -> Scope:
-    return Scope(row.owner, row.tenant)
-
-
-def _behind(keys: Sequence[rules.Key], start: rules.Key, limit: int) -> list[rules.Key]:
-    """Return up to `limit` of the ascending `keys` below `start`, the highest first."""
-    end = bisect_left(keys, start)
-    return list(reversed(keys[max(end - max(limit, 0), 0) : end]))
-
-
-def _unlist(lists: dict[Scope, list[rules.Key]], scope: Scope, key: rules.Key) -> None:
-    keys = lists[scope]
-    del keys[bisect_left(keys, key)]
-    if not keys:
-        del lists[scope]
-
-
-def _kept(message: Message, session_id: str) -> Message:
-    """Return the message as it is stored: its text fit for UTF-8, its JSON its own."""
-    parts = schema.restore(schema.encode(message.parts), tuple[Part, ...]) if message.parts else ()
-    content, metadata = schema.scrub(message.content), _copied(message.metadata)
-    return replace(message, session_id=session_id, content=content, parts=parts, metadata=metadata)
-
-
-def _copied(metadata: JsonObject) -> JsonObject:
-    return schema.restore(schema.encode(metadata), JsonObject) if metadata else {}
-
-
-def _weight(message: Message) -> int:
-    """Return about how many bytes the message takes; what it says in parts is mostly its content again."""
-    return ROW_BYTES + len(message.content) + (len(schema.encode(message.parts)) if message.parts else 0)
-
-
-def _event_weight(event: LoggedEvent) -> int:
-    return ROW_BYTES // 4 + len(event.data)
-
-
-def _ended_before(run: Run, before: datetime) -> bool:
-    return run.status not in LIVE and run.updated_at < before
-
-
-def _is_over(session: Session, now: datetime) -> bool:
-    return session.expires_at is not None and session.expires_at <= now
+            unlist(self._run_keys, scope_of(run), rules.key_of(run))

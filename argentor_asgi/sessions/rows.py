@@ -10,7 +10,7 @@ from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.protocol.messages import Message, Part, Usage
 from argentor_asgi.protocol.schema import JsonObject
 from argentor_asgi.sessions.rules import micros, moment
-from argentor_asgi.sessions.session import Claim, Note, Run, Session
+from argentor_asgi.sessions.session import Claim, Note, Run, Scope, Session, StoredKey
 
 Value: TypeAlias = str | int | bytes | None
 """What a column holds."""
@@ -24,6 +24,10 @@ RUN_FIELDS: Final = (
     "input_tokens, output_tokens, cached_tokens, estimated"
 )
 """The columns of a run that change."""
+KEY_COLUMNS: Final = (
+    "id, name, digest, owner, tenant, scopes, plan, created_at, created_by, "
+    "expires_at, last_used_at, revoked_at, replaced_by"
+)
 CLAIM_COLUMNS: Final = "key, fingerprint, run_id"
 RUN_COLUMNS: Final = f"id, session_id, tenant, owner, input, created_at, last_seq, {RUN_FIELDS}"
 
@@ -40,7 +44,7 @@ def session_values(session: Session) -> tuple[Value, ...]:
         0,
         _json(session.active_skills),
         _json(session.metadata),
-        None if session.expires_at is None else micros(session.expires_at),
+        _micros_or_none(session.expires_at),
     )
 
 
@@ -158,6 +162,49 @@ def note_of(row: sqlite3.Row) -> Note:
     return Note(row["id"], row["content"], moment(row["created_at"]), _object(row["metadata"]))
 
 
+def key_values(key: StoredKey) -> tuple[Value, ...]:
+    """Return the values of `KEY_COLUMNS`."""
+    return (
+        key.id,
+        key.name,
+        key.digest,
+        key.owner,
+        key.tenant,
+        _json(key.scopes),
+        key.plan,
+        micros(key.created_at),
+        key.created_by,
+        _micros_or_none(key.expires_at),
+        _micros_or_none(key.last_used_at),
+        _micros_or_none(key.revoked_at),
+        key.replaced_by,
+    )
+
+
+def stored_key_of(row: sqlite3.Row) -> StoredKey:
+    """Return the key of a row of `KEY_COLUMNS`."""
+    return StoredKey(
+        id=row["id"],
+        name=row["name"],
+        digest=row["digest"],
+        owner=row["owner"],
+        tenant=row["tenant"],
+        scopes=schema.restore(row["scopes"], tuple[str, ...]) if row["scopes"] else (),
+        plan=row["plan"],
+        created_at=moment(row["created_at"]),
+        created_by=row["created_by"],
+        expires_at=_moment_or_none(row["expires_at"]),
+        last_used_at=_moment_or_none(row["last_used_at"]),
+        revoked_at=_moment_or_none(row["revoked_at"]),
+        replaced_by=row["replaced_by"],
+    )
+
+
+def usage_of(row: sqlite3.Row) -> tuple[Scope, int]:
+    """Return the scope and the tokens of a row of tenant, owner, tokens."""
+    return Scope(row["owner"], row["tenant"]), row["tokens"]
+
+
 def marks(columns: str) -> str:
     """Return as many `?` as `columns` names."""
     return ", ".join("?" * (columns.count(",") + 1))
@@ -169,6 +216,10 @@ def _json(value: Mapping[str, object] | tuple[object, ...]) -> bytes | None:
 
 def _object(data: bytes | None) -> JsonObject:
     return schema.restore(data, JsonObject) if data else {}
+
+
+def _micros_or_none(when: datetime | None) -> int | None:
+    return None if when is None else micros(when)
 
 
 def _moment_or_none(value: int | None) -> datetime | None:

@@ -11,7 +11,7 @@ from argentor_asgi.errors import Detail, InvalidInput, RunInterrupted
 from argentor_asgi.protocol import schema
 from argentor_asgi.protocol.events import Error, LoggedEvent, RunEvent, ToolCallEnd
 from argentor_asgi.protocol.messages import Message
-from argentor_asgi.sessions.session import Page, Run, RunStatus, Session
+from argentor_asgi.sessions.session import Page, Run, RunStatus, Session, StoredKey
 
 CURSOR_CHARS: Final = 1024
 """The longest cursor that is read."""
@@ -23,6 +23,8 @@ Key = tuple[int, str]
 """Where a row stands in a list: its creation in microseconds, and its id between those of one microsecond."""
 NEWEST: Final[Key] = (2**63 - 1, "")
 """Before every row of a list that is newest first."""
+DAY_MICROS: Final = 86_400_000_000
+"""A day in the unit of `micros`."""
 Row = TypeVar("Row")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,8 +41,8 @@ def moment(value: int) -> datetime:
     return _EPOCH + timedelta(microseconds=value)
 
 
-def key_of(row: Session | Run) -> Key:
-    """Return where the session or run stands in its list."""
+def key_of(row: Session | Run | StoredKey) -> Key:
+    """Return where the row stands in its list."""
     return micros(row.created_at), row.id
 
 
@@ -86,6 +88,13 @@ def refuse_surrogates(*names: str) -> None:
             name.encode()
     except UnicodeEncodeError:
         raise InvalidInput("An id holds text that is not valid Unicode.") from None
+
+
+def kept_key(key: StoredKey) -> StoredKey:
+    """Return the key as it is stored: its name fit for UTF-8. Raises `InvalidInput` for its other text that is not."""
+    optional = [text for text in (key.plan, key.replaced_by) if text is not None]
+    refuse_surrogates(key.id, key.owner, key.tenant, key.created_by, *key.scopes, *optional)
+    return replace(key, name=schema.scrub(key.name), scopes=tuple(key.scopes))
 
 
 def settled(run: Run, told: Sequence[LoggedEvent], now: datetime) -> tuple[Run, Sequence[LoggedEvent]]:

@@ -93,7 +93,28 @@ _FIRST: Final = (
     f"PRAGMA application_id = {APPLICATION_ID}",
 )
 
-MIGRATIONS: Final[Sequence[Sequence[str]]] = (_FIRST,)
+_KEYS: Final = (
+    """CREATE TABLE keys (
+        id TEXT NOT NULL PRIMARY KEY,
+        name TEXT NOT NULL,
+        digest BLOB NOT NULL UNIQUE,
+        owner TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        scopes BLOB,
+        plan TEXT,
+        created_at INTEGER NOT NULL,
+        created_by TEXT NOT NULL,
+        expires_at INTEGER,
+        last_used_at INTEGER,
+        revoked_at INTEGER,
+        replaced_by TEXT
+    )""",
+    "CREATE INDEX keys_by_age ON keys (created_at, id)",
+    "CREATE INDEX keys_by_tenant ON keys (tenant, created_at, id)",
+    "CREATE INDEX runs_by_update ON runs (updated_at)",
+)
+
+MIGRATIONS: Final[Sequence[Sequence[str]]] = (_FIRST, _KEYS)
 """What moves a file from version `i` to `i + 1`. A released entry is never changed; a change is a new entry."""
 
 

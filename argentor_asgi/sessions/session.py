@@ -1,4 +1,4 @@
-"""Sessions, runs and notes, and the contract of a store of them.
+"""Sessions, runs, notes and keys, and the contract of a store of them.
 
 Everything has an owner and a tenant. A store filters by both: what belongs to another reads as absent. A call returns
 when its effect is durable; a cancelled call may or may not have happened, never half. A store that cannot be read or
@@ -8,7 +8,7 @@ Text is kept as it is, but lone surrogates, which UTF-8 cannot carry, become U+F
 are refused with `InvalidInput`; reading by such a one finds nothing. Times are kept to the microsecond.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
@@ -23,6 +23,10 @@ LIVE: frozenset[str] = frozenset({"queued", "running", "waiting_approval"})
 """The statuses of a run that has not ended."""
 NOTES_PER_SCOPE = 1000
 """How many notes one principal may keep."""
+KEYS = 10_000
+"""How many keys are stored, the revoked and the expired ones included until they are pruned."""
+KEY_KEPT_DAYS = 30
+"""For how many days a key that was revoked or has expired is still listed."""
 Row = TypeVar("Row")
 
 
@@ -88,6 +92,28 @@ class Note:
     content: str
     created_at: datetime
     metadata: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """An API key that was made while the gateway ran. `digest`: its SHA-256, which alone is kept of the key itself.
+
+    `created_by`: the principal who made it; `replaced_by`: the id of the key that a rotation put in its place.
+    """
+
+    id: str
+    name: str
+    digest: bytes
+    owner: str
+    tenant: str
+    scopes: tuple[str, ...]
+    plan: str | None
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+    replaced_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +226,18 @@ class RunStore(Protocol):
         """
         ...
 
+    async def usage_since(self, moment: datetime) -> Sequence[tuple[Scope, int]]:
+        """Return the input and output tokens together of the runs updated at `moment` or later, for each scope.
+
+        A scope without tokens is left out. What was deleted is not counted.
+        """
+        ...
+
     async def prune(self, before: datetime) -> int:
         """Drop the events of runs that ended before, older idempotency claims, and sessions past `expires_at`.
 
-        Returns how many rows went. The runs themselves stay, so that a late reader hears `replay_expired`.
+        Also drops keys that were revoked or have expired for more than `KEY_KEPT_DAYS`, by the store's clock. Returns
+        how many rows went. The runs themselves stay, so that a late reader hears `replay_expired`.
         """
         ...
 
@@ -227,7 +261,41 @@ class NoteStore(Protocol):
         ...
 
 
-class Store(SessionStore, RunStore, NoteStore, Protocol):
+class KeyStore(Protocol):
+    """API keys, of all owners and tenants: who may see which is for the caller to say.
+
+    A digest is one key's alone, and of text only the `name` may hold what UTF-8 cannot carry.
+    """
+
+    async def add_key(self, key: StoredKey) -> bool:
+        """Store the key; False when `KEYS` are stored and nothing was. Raises `ValueError` for a known id or digest."""
+        ...
+
+    async def all_keys(self) -> Sequence[StoredKey]:
+        """Return every key, oldest first by creation."""
+        ...
+
+    async def list_keys(self, tenant: str | None, *, limit: int, cursor: str | None = None) -> Page[StoredKey]:
+        """Return the tenant's keys, of every tenant for None, newest first by creation. Raises `InvalidInput`."""
+        ...
+
+    async def get_key(self, key_id: str) -> StoredKey | None:
+        """Return the key, None when there is none."""
+        ...
+
+    async def save_key(self, key: StoredKey) -> None:
+        """Replace every field of the stored key of this id. No-op when there is none.
+
+        Raises `ValueError` for a digest that is another key's.
+        """
+        ...
+
+    async def mark_used(self, times: Mapping[str, datetime]) -> None:
+        """Store when keys were last used, by id, unless a later time is stored. An unknown id is passed over."""
+        ...
+
+
+class Store(SessionStore, RunStore, NoteStore, KeyStore, Protocol):
     """All of it in one place, opened and closed as an async context manager."""
 
     async def __aenter__(self) -> Self:

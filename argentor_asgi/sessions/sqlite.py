@@ -6,7 +6,7 @@ Only what must walk an index goes through the writer.
 # ruff: noqa: S608  the queries are put together from constants; every value is a parameter
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,13 @@ from argentor_asgi.errors import StorageUnavailable
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.protocol.messages import Message
-from argentor_asgi.sessions import rules, statements
+from argentor_asgi.sessions import key_statements, rules, statements
 from argentor_asgi.sessions.database import open_writer
 from argentor_asgi.sessions.lock import lock_database
 from argentor_asgi.sessions.reader import Listing, Reader
 from argentor_asgi.sessions.rows import (
     CLAIM_COLUMNS,
+    KEY_COLUMNS,
     MESSAGE_COLUMNS,
     RUN_COLUMNS,
     SESSION_COLUMNS,
@@ -34,9 +35,10 @@ from argentor_asgi.sessions.rows import (
     note_values,
     run_of,
     session_of,
+    stored_key_of,
     version_of,
 )
-from argentor_asgi.sessions.session import NOTES_PER_SCOPE, Claim, Note, Page, Run, Scope, Session
+from argentor_asgi.sessions.session import KEYS, NOTES_PER_SCOPE, Claim, Note, Page, Run, Scope, Session, StoredKey
 from argentor_asgi.sessions.writer import Writer
 
 P = ParamSpec("P")
@@ -69,6 +71,18 @@ _NOTES: Final = Listing(
     ("created_at", "rowid"),
 )
 _OLDEST: Final = (-(2**63), 0)
+_KEY: Final = f"SELECT {KEY_COLUMNS} FROM keys WHERE id = ?"
+_ALL_KEYS: Final = Listing(
+    f"SELECT {KEY_COLUMNS} FROM keys WHERE (created_at, id) > (?, ?) ORDER BY created_at, id LIMIT ?",
+    ("created_at", "id"),
+)
+_KEYS: Final = Listing(
+    f"SELECT {KEY_COLUMNS} FROM keys WHERE (created_at, id) < (?, ?) ORDER BY created_at DESC, id DESC LIMIT ?",
+    ("created_at", "id"),
+)
+_KEYS_OF_TENANT: Final = Listing(
+    f"SELECT {KEY_COLUMNS} FROM keys WHERE tenant = ? {_NEWEST_FIRST}", ("created_at", "id")
+)
 
 
 class SqliteStore:
@@ -116,6 +130,11 @@ class SqliteStore:
     async def check(self) -> None:
         """Write one row and wait until it is durable; raises `StorageUnavailable`."""
         await self._write(statements.probe, self._now())
+
+    @property
+    def queue_depth(self) -> int:
+        """How many writes are accepted and not yet committed; 0 when the store is not open."""
+        return 0 if self._writer is None else self._writer.depth
 
     def _now(self) -> int:
         return rules.micros(self._clock.now())
@@ -225,6 +244,10 @@ class SqliteStore:
         """End what a crash left live."""
         return await self._write(statements.interrupt_live, now)
 
+    async def usage_since(self, moment: datetime) -> Sequence[tuple[Scope, int]]:
+        """Add up the tokens of the runs updated since."""
+        return await self._write(key_statements.usage_since, rules.micros(moment))
+
     async def prune(self, before: datetime) -> int:
         """Drop what is too old, in steps between which others may write."""
         total = 0
@@ -246,3 +269,33 @@ class SqliteStore:
     async def delete_note(self, scope: Scope, note_id: str) -> bool:
         """Forget the note."""
         return await self._write(statements.delete_note, scope, note_id)
+
+    # --- keys ----------------------------------------------------------------------------------------------------
+
+    async def add_key(self, key: StoredKey) -> bool:
+        """Store the key unless there are too many."""
+        return await self._write(key_statements.add_key, rules.kept_key(key))
+
+    async def all_keys(self) -> Sequence[StoredKey]:
+        """Return every key, oldest first."""
+        return await self._read().many(stored_key_of, _ALL_KEYS, (), start=(_OLDEST[0], ""), limit=KEYS)
+
+    async def list_keys(self, tenant: str | None, *, limit: int, cursor: str | None = None) -> Page[StoredKey]:
+        """Return one page, newest first."""
+        start = rules.from_cursor("k", cursor)
+        listing, where = (_KEYS, ()) if tenant is None else (_KEYS_OF_TENANT, (tenant,))
+        rows = await self._read().many(stored_key_of, listing, where, start=start, limit=limit + 1)
+        return rules.page(rows, limit, "k", rules.key_of)
+
+    async def get_key(self, key_id: str) -> StoredKey | None:
+        """Return the key."""
+        return self._read().one(stored_key_of, _KEY, (key_id,))
+
+    async def save_key(self, key: StoredKey) -> None:
+        """Replace the stored key's fields."""
+        await self._write(key_statements.save_key, rules.kept_key(key))
+
+    async def mark_used(self, times: Mapping[str, datetime]) -> None:
+        """Store when keys were last used."""
+        rows = [(rules.micros(when), key_id) for key_id, when in times.items()]
+        await self._write(key_statements.mark_used, rows)

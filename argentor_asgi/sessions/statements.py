@@ -11,6 +11,7 @@ from typing import Final
 
 from argentor_asgi.errors import SessionNotFound, StaleSession
 from argentor_asgi.protocol.events import LoggedEvent
+from argentor_asgi.sessions.key_statements import prune_keys
 from argentor_asgi.sessions.rows import (
     CLAIM_COLUMNS,
     MESSAGE_COLUMNS,
@@ -28,8 +29,8 @@ from argentor_asgi.sessions.rows import (
     session_of,
     session_values,
 )
-from argentor_asgi.sessions.rules import CALL_EVENTS, micros, settled, unsaid
-from argentor_asgi.sessions.session import NOTES_PER_SCOPE, Claim, Run, Scope, Session
+from argentor_asgi.sessions.rules import CALL_EVENTS, DAY_MICROS, micros, settled, unsaid
+from argentor_asgi.sessions.session import KEY_KEPT_DAYS, NOTES_PER_SCOPE, Claim, Run, Scope, Session
 
 PRUNE_ROWS: Final = 1000
 """How many claims one step of pruning drops."""
@@ -171,7 +172,8 @@ def interrupt_live(db: sqlite3.Connection, now: datetime) -> int:
 
 def prune_step(db: sqlite3.Connection, before: int, now: int) -> int:
     """Drop some of what `RunStore.prune` drops, all events of a run together, and return how many rows went."""
-    return _prune_events(db, before) + _prune_claims(db, before) + _prune_sessions(db, now)
+    keys = prune_keys(db, now - KEY_KEPT_DAYS * DAY_MICROS)
+    return keys + _prune_events(db, before) + _prune_claims(db, before) + _prune_sessions(db, now)
 
 
 def _prune_events(db: sqlite3.Connection, before: int) -> int:

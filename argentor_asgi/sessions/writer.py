@@ -82,6 +82,12 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._is_closing = False
+        self._depth = 0
+
+    @property
+    def depth(self) -> int:
+        """How many operations are accepted and not yet committed, 0 to `WRITER_QUEUE`."""
+        return self._depth
 
     async def start(self) -> None:
         """Open the connection; raises what `connect` raises. Cancelled, the thread closes again by itself."""
@@ -104,6 +110,7 @@ class Writer:
             self._room.release()
             raise StorageUnavailable
         future: asyncio.Future[T] = self._loop.create_future()
+        self._depth += 1
         self._queue.put(_Job(work, future))
         return await future
 
@@ -155,6 +162,7 @@ class Writer:
     def _settle(self, batch: Sequence[Task]) -> None:
         for task in batch:
             task.settle()
+            self._depth -= 1
             self._room.release()
 
     def _post(self, callback: Callable[[], None]) -> None:

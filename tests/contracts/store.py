@@ -14,6 +14,7 @@ import pytest
 from contracts.listing_store import ListingStoreContract
 from contracts.run_store import RunStoreContract
 from contracts.session_store import SessionStoreContract
+from contracts.store_keys import KeyStoreContract
 from contracts.store_values import (
     ALL,
     ME,
@@ -27,7 +28,7 @@ from contracts.store_values import (
 from argentor_asgi.sessions.session import NOTES_PER_SCOPE, Note
 
 
-class StoreContract(SessionStoreContract, ListingStoreContract, RunStoreContract):
+class StoreContract(SessionStoreContract, ListingStoreContract, RunStoreContract, KeyStoreContract):
     """All promises of a `Store`."""
 
     # --- notes ---

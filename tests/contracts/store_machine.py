@@ -7,8 +7,22 @@ TestMineMachine = MineMachine.TestCase
 """
 
 import asyncio
+from dataclasses import replace
+from datetime import timedelta
 
-from contracts.store_values import ALL, ME, START, StillClock, a_message, a_run, a_session, an_event, numbers, texts
+from contracts.store_values import (
+    ALL,
+    ME,
+    START,
+    StillClock,
+    a_key,
+    a_message,
+    a_run,
+    a_session,
+    an_event,
+    numbers,
+    texts,
+)
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -20,6 +34,8 @@ SESSIONS = st.sampled_from(["s1", "s2", "s3"])
 RUNS = st.sampled_from(["r1", "r2", "r3", "r4"])
 KEYS = st.sampled_from([None, "k1", "k2"])
 TEXTS = st.lists(st.text(max_size=3), max_size=3)
+KEY_IDS = st.sampled_from(["a", "b", "c"])
+DIGESTS = st.sampled_from([b"1", b"2", b"3"])
 STATUSES = st.sampled_from(["running", "waiting_approval", "done", "failed"])
 
 
@@ -35,6 +51,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = self.make(StillClock())
         self.sure(self.store.__aenter__())
         self.owners, self.said, self.runs, self.claims = {}, {}, {}, {}
+        self.keys = {}
 
     def teardown(self):
         self.sure(self.store.__aexit__(None, None, None))
@@ -49,7 +66,7 @@ class StoreMachine(RuleBasedStateMachine):
     def outcome(self, call):
         try:
             return self.sure(call)
-        except (SessionNotFound, StaleSession) as error:
+        except (SessionNotFound, StaleSession, ValueError) as error:
             return type(error)
 
     def admits(self, session_id, scope):
@@ -137,6 +154,38 @@ class StoreMachine(RuleBasedStateMachine):
             if not is_over:
                 run["end"] = max(run["seqs"], default=0) + 1
                 run["seqs"].append(run["end"])
+
+    def has_digest(self, digest, besides):
+        return any(key.digest == digest and key_id != besides for key_id, key in self.keys.items())
+
+    @rule(key_id=KEY_IDS, digest=DIGESTS)
+    def add_key(self, key_id, digest):
+        key = a_key(key_id, digest=digest)
+        is_known = key_id in self.keys or self.has_digest(digest, key_id)
+        assert self.outcome(self.store.add_key(key)) is (ValueError if is_known else True)
+        if not is_known:
+            self.keys[key_id] = key
+
+    @rule(key_id=KEY_IDS, digest=DIGESTS, is_revoked=st.booleans())
+    def save_key(self, key_id, digest, is_revoked):
+        key = a_key(key_id, digest=digest, revoked_at=START if is_revoked else None)
+        found = self.outcome(self.store.save_key(key))
+        if self.has_digest(digest, key_id):
+            assert found is ValueError
+        elif key_id in self.keys:
+            self.keys[key_id] = key
+
+    @rule(key_id=KEY_IDS, second=st.integers(0, 3))
+    def use_key(self, key_id, second):
+        at = START + timedelta(seconds=second)
+        self.sure(self.store.mark_used({key_id: at}))
+        if key_id in self.keys:
+            key = self.keys[key_id]
+            self.keys[key_id] = replace(key, last_used_at=max(at, key.last_used_at or at))
+
+    @invariant()
+    def every_key_is_there(self):
+        assert list(self.sure(self.store.all_keys())) == [key for _, key in sorted(self.keys.items())]
 
     @invariant()
     def everything_said_is_there(self):

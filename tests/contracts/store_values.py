@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.protocol.messages import Message
 from argentor_asgi.protocol.schema import scrub
-from argentor_asgi.sessions.session import Run, Scope, Session
+from argentor_asgi.sessions.session import Run, Scope, Session, StoredKey
 
 START = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 ME = Scope("me")
@@ -50,6 +50,11 @@ def a_message(text="hello", session_id="s", **fields):
 def a_run(run_id="r", session_id="s", scope=ME, at=START, **fields):
     fields = {"status": "running", "model": "builtin", "input": "hello"} | fields
     return Run(run_id, session_id, scope.owner, scope.tenant, created_at=at, updated_at=at, **fields)
+
+
+def a_key(key_id="k", tenant="default", at=START, **fields):
+    fields = {"name": "ci", "owner": "me", "scopes": ("chat:write",), "plan": None, "created_by": "root"} | fields
+    return StoredKey(key_id, digest=fields.pop("digest", key_id.encode()), tenant=tenant, created_at=at, **fields)
 
 
 def an_event(seq, kind="text_delta", data=None):

@@ -46,7 +46,7 @@ def fill(path):
 def damage(path):
     """Overwrite some pages in the middle."""
     with path.open("r+b") as file:
-        file.seek(4096 * 25)
+        file.seek(4096 * 40)
         file.write(b"\xa5" * 4096 * 8)
 
 

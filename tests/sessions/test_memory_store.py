@@ -9,7 +9,8 @@ from contracts.store_values import ALL, ME, START, StillClock, a_message, a_run,
 from hypothesis import settings
 
 from argentor_asgi.errors import Overloaded
-from argentor_asgi.sessions.memory import ROW_BYTES, MemoryStore
+from argentor_asgi.sessions.memory import MemoryStore
+from argentor_asgi.sessions.memory_rows import ROW_BYTES
 from argentor_asgi.sessions.session import Claim, Note
 
 

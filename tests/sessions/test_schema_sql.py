@@ -1,10 +1,13 @@
 # ruff: noqa: S608  the queries are put together from constants
+import hashlib
+import re
 import sqlite3
 from contextlib import closing
 
 import pytest
 
 from argentor_asgi.sessions import sqlite
+from argentor_asgi.sessions.key_statements import USAGE
 from argentor_asgi.sessions.schema_sql import MIGRATIONS, migrate
 from argentor_asgi.sessions.statements import LIVE_SQL
 
@@ -29,6 +32,17 @@ def test_an_older_file_is_brought_forward_with_what_it_holds(db):
     assert (version(db), db.execute("SELECT z FROM b").fetchall()) == (3, [(3,)])
 
 
+def test_a_released_step_is_never_changed():
+    text = [";".join(step) for step in MIGRATIONS]
+    assert [hashlib.sha256(step.encode()).hexdigest()[:16] for step in text] == ["1418447972d2e286", "69513eb153e6ca64"]
+
+
+def test_usage_is_read_by_an_index(db):
+    migrate(db)
+    plan = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {USAGE}", [1]))
+    assert "runs_by_update" in plan
+
+
 def test_a_file_that_is_up_to_date_is_left_alone(db):
     migrate(db)
     before = db.total_changes
@@ -46,7 +60,7 @@ def test_a_step_that_fails_is_undone_with_its_version(db):
 
 def test_no_statement_replaces_rows(db):
     migrate(db)
-    assert "REPLACE" not in " ".join(statement for step in MIGRATIONS for statement in step).upper()
+    assert not re.search(r"\bREPLACE\b", " ".join(line for step in MIGRATIONS for line in step), re.I)
 
 
 QUERIES = [
@@ -59,6 +73,9 @@ QUERIES = [
     ("SELECT id FROM runs WHERE has_events = 1 AND updated_at < ?", "runs_with_events"),
     ("SELECT id FROM sessions WHERE expires_at <= ?", "sessions_expiring"),
     ("SELECT key FROM claims WHERE created_at < ?", "claims_by_age"),
+    (sqlite._KEYS.sql, "keys_by_age"),
+    (sqlite._ALL_KEYS.sql, "keys_by_age"),
+    (sqlite._KEYS_OF_TENANT.sql, "keys_by_tenant"),
 ]
 
 

@@ -13,6 +13,7 @@ from contracts.store_values import (
     ME,
     START,
     StillClock,
+    a_key,
     a_message,
     a_run,
     a_session,
@@ -25,6 +26,7 @@ from hypothesis import settings
 
 from argentor_asgi.errors import ConfigError, StorageUnavailable
 from argentor_asgi.sessions.reader import SLICE_BYTES, SLICE_ROWS
+from argentor_asgi.sessions.schema_sql import MIGRATIONS, migrate
 from argentor_asgi.sessions.session import Claim, Note
 from argentor_asgi.sessions.sqlite import SqliteStore
 
@@ -223,3 +225,55 @@ async def test_pruned_rows_go_in_steps_between_which_others_write(path):
         assert not pruning.done()
         assert await pruning == 100
         assert await store.count_sessions(ME) == 1
+
+
+FIRST_ROWS = (
+    "INSERT INTO sessions VALUES ('s', 'default', 'me', 1, 2, 'old', 1, NULL, NULL, NULL)",
+    "INSERT INTO messages VALUES ('s', 0, 'm', 'user', 'hello', 1, NULL, NULL, NULL)",
+    "INSERT INTO runs VALUES ('r', 's', 'default', 'me', 'done', '', '', 1, 2, '', NULL, NULL, 1, 3, 4, 0, 0, 1, 0, 1)",
+    "INSERT INTO events VALUES ('r', 1, 'done', x'7b7d')",
+    "INSERT INTO claims VALUES ('default', 'me', 'k', 'f', 'r', 1)",
+    "INSERT INTO notes VALUES ('default', 'me', 'n', 'remember', 1, NULL)",
+)
+
+
+async def test_a_file_of_the_first_version_opens_and_keeps_its_rows(path):
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        migrate(db, MIGRATIONS[:1])
+        for statement in FIRST_ROWS:
+            db.execute(statement)
+    async with a_store(path) as store:
+        assert (await store.get_session(ME, "s")).title == "old"
+        assert texts(await store.messages("s", limit=ALL)) == ["hello"]
+        assert (await store.get_run(ME, "r")).input == ""
+        assert numbers(await store.events("r", limit=ALL)) == [1]
+        assert await store.get_claim(ME, "k") == Claim("k", "f", "r")
+        assert [note.content for note in await store.notes(ME)] == ["remember"]
+        assert await store.usage_since(START - timedelta(days=99_999)) == [(ME, 7)]
+        assert await store.add_key(a_key())
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+        assert db.execute("PRAGMA quick_check").fetchone() == ("ok",)
+
+
+async def test_a_restart_keeps_keys_and_their_use(path):
+    async with a_store(path) as store:
+        await store.add_key(a_key())
+        await store.mark_used({"k": START})
+    async with a_store(path) as store:
+        assert list(await store.all_keys()) == [a_key(last_used_at=START)]
+
+
+async def test_the_depth_of_the_queue_is_what_is_accepted_and_not_committed(path):
+    store = a_store(path)
+    assert store.queue_depth == 0
+    async with store:
+        await store.open_session(a_session())
+        calls = [asyncio.ensure_future(store.append("s", [a_message(f"{n}")])) for n in range(20)]
+        await asyncio.sleep(0)
+        assert store.queue_depth == 20
+        calls[3].cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await store.check()
+        assert store.queue_depth == 0
+    assert store.queue_depth == 0
