@@ -1,14 +1,20 @@
 """Who is connected: every open WebSocket, its owner and its session, within the limits."""
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from argentor_asgi.errors import Overloaded
 from argentor_asgi.security.identity import Principal
+
+BATCH: Final = 500
+"""How many goodbyes a drain begins in one turn of the loop, so that others have theirs."""
+
+log = logging.getLogger("argentor.ws")
 
 
 class Closable(Protocol):
@@ -73,6 +79,20 @@ class Connections:
         return self._of[principal]
 
     async def drain(self, within_s: float) -> None:
-        """Say goodbye to every connection, all at once, and wait until they are gone: at most `within_s`."""
+        """Say goodbye to every connection, `BATCH` a turn of the loop, and wait until they are gone.
+
+        Each has `within_s`; one whose goodbye fails is logged and keeps no other from its own.
+        """
         sockets = [found.socket for found in self._open.values()]
-        await asyncio.gather(*(socket.goodbye(1012, "the gateway restarts", within_s=within_s) for socket in sockets))
+        async with asyncio.TaskGroup() as goodbyes:
+            for at in range(0, len(sockets), BATCH):
+                for socket in sockets[at : at + BATCH]:
+                    goodbyes.create_task(_goodbye(socket, within_s))
+                await asyncio.sleep(0)
+
+
+async def _goodbye(socket: Closable, within_s: float) -> None:
+    try:
+        await socket.goodbye(1012, "the gateway restarts", within_s=within_s)
+    except Exception:  # one socket's failure must not end the goodbyes of the others
+        log.exception("a connection could not be closed")

@@ -1,241 +1,212 @@
-"""Stopping without cutting anybody off: how the gateway learns that it stops, and who does what then.
+"""Stopping without cutting anybody off: serving, then draining, then finished, and who does what in between.
 
-No server sends `lifespan.shutdown` before its connections are gone, so an open stream keeps all of them from exiting
-(hypercorn's asyncio worker on Python >= 3.12 for ever). So the app hears of SIGTERM itself and ends its own streams and
-sockets; then every server exits at once. What was measured, on Python 3.11 and 3.13:
+    begin        readiness is off, answers close their connection; hooks of `pre_drain`; the ready delay
+    refusing     no new work; hooks of `drain` (work ends), `cleanup` (it is written), `final` (it is reported)
+    finished     every server that is told to stop ends at once
 
-| server | SIGTERM handler found at lifespan startup | so |
-|---|---|---|
-| hypercorn `-w 0` (asyncio, uvloop), granian worker | asyncio's no-op; the loop is woken by file descriptor | chain |
-| hypercorn `-w N` worker | `SIG_DFL`; the master sets a multiprocessing event | poll it, survive the group's SIGTERM |
-| uvicorn | `Server.handle_exit` | chain |
-
-hypercorn's master also sends SIGTERM to the other workers as soon as the first one has ended, draining or not.
+How the process hears that it must stop is `ops.signals`, what a hook may do is `ops.hooks`.
 """
 
 import asyncio
 import logging
-import signal
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, contextmanager, suppress
-from types import FrameType
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from argentor_asgi.errors import ConfigError, Draining
+from argentor_asgi.errors import Draining
+from argentor_asgi.ops.hooks import (
+    PHASES,
+    SKIPPED,
+    Budget,
+    DrainHook,
+    HookResult,
+    Phase,
+    Report,
+    Run,
+    milliseconds,
+    outcome,
+    report,
+    settled,
+)
+from argentor_asgi.ops.signals import SIGNALS, listening, running_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from argentor_asgi.ops.clock import Clock
 
-POLL_S = 0.1
-"""How often a hypercorn worker looks at its master's event, as hypercorn itself does."""
-CANCEL_S = 0.5
-"""How long a hook that was cut off has to clean up."""
-LAST_RESORT_S = 1.0
-"""How long after the drain a process whose SIGTERM meant death waits for its server to stop it."""
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+__all__ = ["SIGNALS", "Drain", "DrainStatus", "running_loop"]
 
-Hook = Callable[[], Awaitable[None]]
-Handler = Callable[[int, FrameType | None], object]
 logger = logging.getLogger("argentor.drain")
 
 
-class Flag(Protocol):
-    """What is polled: a `multiprocessing.Event`, as far as it is needed here."""
+@dataclass(frozen=True, slots=True)
+class DrainStatus:
+    """Where the stop is. `remaining_s`: until the process should be gone; `report`: so far, null while it serves."""
 
-    def is_set(self) -> bool:
-        """Say whether the server was told to stop."""
-        ...
+    status: Literal["serving", "draining", "finished"]
+    phase: Phase | None
+    remaining_s: float
+    report: Report | None
 
 
 class Drain:
     """The one truth about whether this process stops; it only ever goes from serving to draining to finished.
 
-    `begun` and `finished` are levels: who waits late does not wait. `draining` says the first, without
-    waiting. `drain_s`: seconds that the hooks have, > 0.
-    Not thread-safe: from a signal handler or a thread, `loop.call_soon_threadsafe(drain.begin, reason)`.
+    `begun`, `refused` and `finished` are levels: who waits late does not wait. `draining` and `refusing` say the first
+    two without waiting. `drain_s`: seconds that work has to end. `total_s`: seconds from the beginning until the
+    process should be gone, > 0. `ready_delay_s`: seconds to go on admitting after readiness is off; until the drain
+    begins it may be set. Not thread-safe: from a signal handler or a thread,
+    `loop.call_soon_threadsafe(drain.begin, reason)`.
     """
 
-    def __init__(self, *, clock: "Clock", drain_s: float) -> None:
+    def __init__(self, *, clock: "Clock", drain_s: float, total_s: float = 30.0, ready_delay_s: float = 0.0) -> None:
         self.drain_s = drain_s
+        self.total_s = total_s
+        self.ready_delay_s = ready_delay_s
         self.draining = False
+        self.refusing = False
         self.begun = asyncio.Event()
+        self.refused = asyncio.Event()
         self.finished = asyncio.Event()
         self._clock = clock
+        self._reason = ""
+        self._budget = Budget(0.0, drain_s, total_s)
         self._deadline = 0.0
-        self._hooks: dict[str, Hook] = {}
+        self._phase: Phase | None = None
+        self._hooks: dict[Phase, dict[str, DrainHook]] = {phase: {} for phase in PHASES}
+        self._results: list[HookResult] = []
+        self._in_time = True
+        self._report: Report | None = None
+        self._at_once = asyncio.Event()
+        self._left: set[asyncio.Task[str | None]] = set()
         self._work: asyncio.Task[None] | None = None
 
-    def remaining_s(self) -> float:
-        """Return the seconds that the hooks still have: all of `drain_s` before the drain, never below 0."""
-        return max(0.0, self._deadline - self._clock.monotonic()) if self.draining else self.drain_s
+    def hook(self, phase: Phase, name: str, run: Run, *, timeout_s: float | None = None) -> None:
+        """Have the coroutine function `run` awaited in its phase, behind those that were registered before.
 
-    def on_drain(self, name: str, hook: Hook) -> None:
-        """Have `hook` awaited when the drain begins, beside the others; it is cancelled at the deadline.
-
-        Raises `Draining` once the drain has begun, and `ValueError` for a name that is taken.
+        It is cancelled when `timeout_s`, the phase or the whole stop is over. Raises `Draining` once the drain has
+        begun, `TypeError` for a function that is not async, and `ValueError` for a name that the phase has already.
         """
+        self.add(DrainHook(phase, name, run, timeout_s))
+
+    def add(self, hook: DrainHook) -> None:
+        """Register a hook; raises as `hook` does."""
         if self.draining:
             raise Draining
-        if name in self._hooks:
-            raise ValueError(f"a drain hook named {name!r} is there already")
-        self._hooks[name] = hook
+        if hook.name in self._hooks[hook.phase]:
+            raise ValueError(f"a {hook.phase} hook named {hook.name!r} is there already")
+        self._hooks[hook.phase][hook.name] = hook
 
-    def begin(self, reason: str) -> None:
-        """Begin to drain; a later call changes nothing. Needs the running loop, returns at once."""
+    def on_drain(self, name: str, run: Run) -> None:
+        """Have `run` awaited in the phase `drain`."""
+
+        async def work() -> None:
+            await run()
+
+        self.hook("drain", name, work)
+
+    def begin(self, reason: str, *, at_once: bool = False) -> None:
+        """Begin to drain, without the ready delay if `at_once`; a later call joins, and can only shorten the delay.
+
+        Needs the running loop, returns at once.
+        """
+        if at_once:
+            self._at_once.set()
         if self.draining:
             return
         logger.info("draining for up to %g s: %s", self.drain_s, reason)
-        self._deadline = self._clock.monotonic() + self.drain_s
+        self._reason = reason
+        self._budget = Budget(self._clock.monotonic(), self.drain_s, self.total_s)
         self.draining = True
         self.begun.set()
-        self._work = asyncio.get_running_loop().create_task(self._run_hooks(), name="drain")
+        if not (self._hooks["pre_drain"] or self._delays()):
+            self._refuse()
+        self._work = asyncio.get_running_loop().create_task(self._run(), name="drain")
 
-    async def _run_hooks(self) -> None:
-        try:
-            hooks = [asyncio.create_task(_guarded(*named), name=named[0]) for named in self._hooks.items()]
-            await _ended(hooks, self.drain_s)
-        finally:
-            self.finished.set()
-            logger.info("drained")
+    def remaining_s(self) -> float:
+        """Return the seconds that the phase under way still has, never below 0; `drain_s` where there is none."""
+        return max(0.0, self._deadline - self._clock.monotonic()) if self._phase else self.drain_s
+
+    def left_s(self) -> float:
+        """Return the seconds until the process should be gone, never below 0: all of `total_s` before the drain."""
+        return max(0.0, self._budget.end - self._clock.monotonic()) if self.draining else self.total_s
+
+    def status(self) -> DrainStatus:
+        """Return where the stop is now, with what its hooks have come to so far."""
+        if not self.draining:
+            return DrainStatus("serving", None, self.left_s(), None)
+        state: Literal["draining", "finished"] = "finished" if self.finished.is_set() else "draining"
+        return DrainStatus(state, self._phase, self.left_s(), self._report or self._reported())
+
+    async def report(self) -> Report:
+        """Wait for the end of the drain, whoever begins it, and return how it went."""
+        await self.finished.wait()
+        return self._report or self._reported()
 
     @asynccontextmanager
     async def install(self) -> AsyncIterator[None]:
         """Listen for the server's stop as long as the context is open: from lifespan startup to lifespan shutdown.
 
-        Leaving it drains, if nothing did before, and waits until that is finished: at most `drain_s` and `CANCEL_S`.
-        Then the signal handlers are as they were. Raises `ConfigError` where there is no asyncio loop (trio).
+        Leaving it drains, if nothing did before, and waits until that is finished: at most `total_s`. Then the signal
+        handlers are as they were. Raises `ConfigError` where there is no asyncio loop (trio).
         """
-        loop = running_loop()
-        stop = server_stop()
-        watcher = loop.create_task(self._watch(stop), name="drain-watch") if stop else None
-        try:
-            with _Chain(self, loop, stop).installed():
-                yield
-                self.begin("the server ended the lifespan")
-                await self.finished.wait()
-        finally:
-            if watcher:
-                watcher.cancel()
-
-    async def _watch(self, stop: Flag) -> None:
-        """Begin when hypercorn's master has set its event; there is no other way to hear of it in a worker."""
-        while not stop.is_set():  # noqa: ASYNC110  another process sets it, and nothing wakes a loop for that
-            await asyncio.sleep(POLL_S)
-        self.begin("hypercorn's master stops")
-
-
-class _Chain:
-    """Our signal handler in front of those that the server had installed.
-
-    First signal: drain, and the server's handler too. Where that is `SIG_DFL` the process lives on until it has
-    drained, then dies as it would have, unless its server stops it within `LAST_RESORT_S`. Second signal: what the
-    server does, at once; but not in a hypercorn worker that stops already: there the second comes from its master.
-    A signal that is ignored, or handled in C, is left alone.
-    """
-
-    def __init__(self, drain: Drain, loop: asyncio.AbstractEventLoop, stop: Flag | None) -> None:
-        self._drain = drain
-        self._loop = loop
-        self._stop = stop
-        self._before: dict[int, Handler | signal.Handlers] = {}
-        self._heard = False
-        self._dying: asyncio.Task[None] | None = None
-
-    @contextmanager
-    def installed(self) -> "Iterator[None]":
-        """Take the signals, and give them back; off the main thread there is nothing to take."""
-        if threading.current_thread() is threading.main_thread():
-            self._take()
-        try:
+        async with listening(self):
             yield
+            self.begin("the server ended the lifespan", at_once=True)
+            await self.finished.wait()
+
+    async def _run(self) -> None:
+        try:
+            await self._carry("pre_drain")
+            await self._delay()
+            self._refuse()
+            for phase in PHASES[1:]:
+                await self._carry(phase)
         finally:
-            self._give_back()
+            self._refuse()
+            self._phase = None
+            self._report = self._reported()
+            self.finished.set()
+            logger.info("drained in %d ms, %d hooks failed", self._report.total_duration_ms, self._report.hooks_failed)
 
-    def _take(self) -> None:
-        for number in SIGNALS:
-            before = signal.getsignal(number)
-            if callable(before) or before is signal.SIG_DFL:
-                self._before[number] = before
-                signal.signal(number, self._handle)
+    async def _carry(self, phase: Phase) -> None:
+        """Run the hooks of one phase, one at a time, until its time is over; list those that had none."""
+        self._phase, self._deadline = phase, self._budget.deadline(phase, self._clock.monotonic())
+        for hook in self._hooks[phase].values():
+            began = self._clock.monotonic()
+            error = await self._outcome(hook, self._deadline - began)
+            took_ms = milliseconds(self._clock.monotonic() - began)
+            self._results.append(HookResult(hook.name, phase, error is None, error, took_ms))
 
-    def _give_back(self) -> None:
-        if self._dying:
-            self._dying.cancel()
-        for number, before in self._before.items():
-            if signal.getsignal(number) == self._handle:
-                signal.signal(number, before)
+    async def _outcome(self, hook: DrainHook, phase_s: float) -> str | None:
+        """Run one hook within what its phase has left; return what went wrong."""
+        if phase_s <= 0:
+            self._in_time = False
+            logger.warning("drain hook %s is skipped: out of time", hook.name)
+            return SKIPPED
+        within_s = phase_s if hook.timeout_s is None else min(phase_s, hook.timeout_s)
+        task = asyncio.create_task(outcome(hook), name=hook.name)
+        self._left.add(task)
+        task.add_done_callback(self._left.discard)
+        error, was_late = await settled(task, within_s, self._budget.cancel_s)
+        self._in_time = self._in_time and not was_late
+        return error
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        """Run between two bytecodes of the main thread: do no more than tell the loop, then what the server does."""
-        again, self._heard = self._heard, True
-        with suppress(RuntimeError):  # the loop is closed: then only the server's handler is left
-            self._loop.call_soon_threadsafe(self._begin, number)
-        before = self._before[number]
-        if callable(before):
-            before(number, frame)
-        elif again and not self._server_stops():
-            _die(number)
+    def _delays(self) -> bool:
+        return self.ready_delay_s > 0 and not self._at_once.is_set()
 
-    def _begin(self, number: int) -> None:
-        self._drain.begin(signal.Signals(number).name)
-        if self._before[number] is signal.SIG_DFL and not self._dying:
-            self._dying = self._loop.create_task(self._die_when_drained(number), name="drain-last-resort")
+    async def _delay(self) -> None:
+        """Go on admitting while balancers notice, as far as the later phases can spare the time."""
+        spare_s = self._budget.latest("pre_drain") - self._clock.monotonic()
+        if self._delays() and spare_s > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(self.ready_delay_s, spare_s)):
+                    await self._at_once.wait()
 
-    async def _die_when_drained(self, number: int) -> None:
-        await self._drain.finished.wait()
-        await asyncio.sleep(LAST_RESORT_S)
-        if not self._server_stops():
-            _die(number)
+    def _refuse(self) -> None:
+        self.refusing = True
+        self.refused.set()
 
-    def _server_stops(self) -> bool:
-        return self._stop is not None and self._stop.is_set()
-
-
-def server_stop() -> Flag | None:
-    """Return the event by which hypercorn's master stops this worker; None in any other process.
-
-    The name is hypercorn's private one (0.18: `hypercorn.run._populate`), so anything else reads as None.
-    """
-    import multiprocessing  # noqa: PLC0415  only under a server that forks; hypercorn has imported it already
-
-    arguments = getattr(multiprocessing.current_process(), "_kwargs", None)
-    found = arguments.get("shutdown_event") if isinstance(arguments, dict) else None
-    return found if hasattr(found, "is_set") else None
-
-
-def running_loop() -> asyncio.AbstractEventLoop:
-    """Return the loop; raises `ConfigError` with the way out where there is none, as under trio.
-
-    To be asked first in a lifespan: whatever else needs asyncio fails in words that help nobody.
-    """
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise ConfigError("the gateway runs on asyncio or uvloop only: start hypercorn without '-k trio'") from None
-
-
-def _die(number: int) -> None:
-    logger.warning("nobody stopped the process: %s takes its default action", signal.Signals(number).name)
-    signal.signal(number, signal.SIG_DFL)
-    signal.raise_signal(number)
-
-
-async def _guarded(name: str, hook: Hook) -> None:
-    """Await one hook; what it raises is logged, and keeps no other hook from running."""
-    try:
-        await hook()
-    except Exception:
-        logger.exception("drain hook %s failed", name)
-
-
-async def _ended(tasks: "Sequence[asyncio.Task[None]]", within_s: float) -> None:
-    """Wait for the tasks, cancel those that are not done `within_s`, and leave those that refuse even that."""
-    late = (await asyncio.wait(tasks, timeout=within_s))[1] if tasks else ()
-    for task in late:
-        logger.warning("drain hook %s did not end in %g s", task.get_name(), within_s)
-        task.cancel()
-    if late:
-        await asyncio.wait(late, timeout=CANCEL_S)
+    def _reported(self) -> Report:
+        duration_s = self._clock.monotonic() - self._budget.began
+        return report(self._reason, self._results, duration_s, in_time=self._in_time and duration_s <= self.total_s)
