@@ -1,43 +1,23 @@
 """What the gateway is configured with: the settings, where they come from, and how to see them.
 
 Each field says its range and meaning where it is declared; the loader, `check-config` and the README's table read that.
-Table `[limits]`, field `runs` is `limits.runs` here, and `ARGENTOR_LIMITS_RUNS` in the environment.
 """
 
 import json
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 
+from argentor_asgi.api_keys import HIDDEN, ApiKey, Key, Secret, parse_key, refuse_twins
 from argentor_asgi.errors import ConfigError
-from argentor_asgi.settings import HIDDEN, Meta, Option, Secret, convert, decode_table
+from argentor_asgi.settings import Meta, Option, convert
+from argentor_asgi.sources import gather, variable
 
-__all__ = ["Agent", "Audit", "Auth", "Config", "Limits", "Llm", "Log", "Option", "Otel", "Plan", "Secret", "Shutdown"]
-__all__ += ["Storage", "check", "effective", "load", "options", "table"]
-
-FILE_NAME = "argentor.toml"
-"""The configuration file, looked for in the working directory."""
-FILE_VARIABLE = "ARGENTOR_CONFIG"
-"""The environment variable that names another one."""
-FILE_BYTES = 1024 * 1024
-"""How large that file, or one named by a `_FILE` variable, may be."""
-_PREFIX = "ARGENTOR_"
-_NAME_CHARACTERS = 100
-_REFERENCE = re.compile(r"\$\{([^}]*)\}")
-# Kubernetes adds these for a Service named "argentor"; they are nobody's settings.
-_SERVICE_LINK = re.compile(
-    r"ARGENTOR_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
-)
-_LATER_TABLES = frozenset({"a2a", "backplane", "control", "plans", "sso", "ui", "vault", "webhooks"})
-_LATER_FIELDS = frozenset(
-    {
-        *("agent.approval_skills", "agent.approval_timeout_s", "agent.permission_mode", "auth.keys"),
-        *("llm.api_key", "llm.base_url", "llm.fallbacks", "llm.model"),
-    }
-)
+__all__ = ["Agent", "ApiKey", "Audit", "Auth", "Config", "Key", "Limits", "Llm", "Log", "Option", "Otel", "Plan"]
+__all__ += ["Secret", "Shutdown", "Storage", "check", "effective", "load", "options", "table"]
 
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
 Quota: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000_000)]
@@ -67,6 +47,13 @@ class Auth:
         tuple[Secret, ...],
         Meta(description="API keys, each `key`, `name:key` or `name:sha256:<hex>`; `argentor new-key` makes one."),
     ] = ()
+    keys: Annotated[
+        tuple[Key, ...],
+        Meta(
+            description="API keys with what their holders may do, each with `name`, `key` or its `sha256`, and as "
+            'wanted `scopes` (`["*"]`), `tenant` (`"default"`), `plan`, `expires_at`. JSON in the environment.'
+        ),
+    ] = ()
     allow_anonymous: Annotated[
         bool,
         Meta(description="Serve callers without a key from anywhere. Otherwise, without keys, from this machine only."),
@@ -83,6 +70,11 @@ class Auth:
             description="Addresses or networks of reverse proxies whose `Forwarded` or `X-Forwarded-For` is believed."
         ),
     ] = ()
+
+    @property
+    def held(self) -> tuple[ApiKey, ...]:
+        """Every key, as the gateway holds it. Raises `ValueError` for what `check` refuses, without showing it."""
+        return (*map(parse_key, self.api_keys), *(key.held for key in self.keys))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +219,14 @@ class Config:
     public_url: Annotated[
         str | None, Meta(description="Where clients reach the gateway, when that is not where it listens.")
     ] = None
+    plans: Annotated[
+        Mapping[str, Plan],
+        Meta(
+            description="What the holders of a plan may use, by its name: `requests_per_minute`, `requests_per_hour`, "
+            "`tokens_per_day`, `runs`, `streams`, `connections`; what it leaves out is as in `limits`. "
+            "JSON in the environment."
+        ),
+    ] = field(default_factory=dict)
     storage: Storage = field(default_factory=Storage)
     auth: Auth = field(default_factory=Auth)
     limits: Limits = field(default_factory=Limits)
@@ -243,17 +243,15 @@ class Config:
 
 
 def _tables() -> Mapping[str, type[Any]]:
-    return {name: kind for name, kind in get_type_hints(Config).items() if name not in ("public_url", "sources")}
-
-
-def _variable(name: str) -> str:
-    return _PREFIX + name.replace(".", "_").upper()
+    return {
+        name: kind for name, kind in get_type_hints(Config).items() if isinstance(kind, type) and is_dataclass(kind)
+    }
 
 
 @lru_cache(maxsize=1)
 def options() -> tuple[Option, ...]:
-    """Return every setting, `public_url` first, then as declared."""
-    found = [_option("public_url", Config, "public_url")]
+    """Return every setting, those outside the tables first, then as declared."""
+    found = [_option(name, Config, name) for name in ("public_url", "plans")]
     for name, kind in _tables().items():
         found += [_option(f"{name}.{each.name}", kind, each.name) for each in fields(kind)]
     return tuple(found)
@@ -261,9 +259,10 @@ def options() -> tuple[Option, ...]:
 
 def _option(name: str, owner: type[Any], attribute: str) -> Option:
     kind = get_type_hints(owner, include_extras=True)[attribute]
-    default = next(each.default for each in fields(owner) if each.name == attribute)
+    declared = next(each for each in fields(owner) if each.name == attribute)
+    default = declared.default if declared.default_factory is MISSING else declared.default_factory()
     meaning = "".join(meta.description or "" for meta in get_args(kind)[1:])
-    return Option(name, _variable(name), default, meaning, kind)
+    return Option(name, variable(name), default, meaning, kind)
 
 
 def table() -> str:
@@ -273,7 +272,7 @@ def table() -> str:
 
 
 def _row(option: Option) -> str:
-    default = "none" if option.default in (None, ()) else f"`{_toml(option.default)}`"
+    default = "none" if option.default in (None, (), {}) else f"`{_toml(option.default)}`"
     choices = f" One of {', '.join(f'`{word}`' for word in option.choices)}." if option.choices else ""
     return f"| `{option.name}` | `{option.env}` | {default} | {option.meaning}{choices} |"
 
@@ -281,25 +280,20 @@ def _row(option: Option) -> str:
 # --- loading -----------------------------------------------------------------------------------------------------
 
 
-class _Given(NamedTuple):
-    value: object
-    source: str
-    from_text: bool = False
-
-
 def load(environ: Mapping[str, str], directory: Path) -> Config:
     """Return what `environ` and the file in `directory` (or the one it names) configure; the environment wins.
 
     Raises `ConfigError`, and nothing else, for anything that is not understood.
     """
-    given = dict(_from_file(environ, directory))
-    given.update(_from_environment(environ, directory))
-    values = {name: each.value for name, each in given.items()}
+    given = gather(environ, directory, options())
+    values: dict[str, object] = {}
     for option in options():
         if option.name in given:
             value, source, from_text = given[option.name]
             values[option.name] = convert(option, value, source=source, from_text=from_text)
-    return _built(values, {name: each.source for name, each in given.items()})
+    config = _built(values, {name: each.source for name, each in given.items()})
+    _refuse_contradictions(config)
+    return config
 
 
 def _built(values: Mapping[str, object], sources: Mapping[str, str]) -> Config:
@@ -315,134 +309,30 @@ def check(config: Config) -> None:
     """Check a configuration made in code; raises `ConfigError` as `load` does."""
     for option in options():
         convert(option, _value(config, option), source=config.sources.get(option.name, "given in code"))
+    _refuse_contradictions(config)
+
+
+def _refuse_contradictions(config: Config) -> None:
+    """Raise `ConfigError` for settings that are right by themselves and cannot hold together."""
+    try:
+        refuse_twins(config.auth.held)
+    except ValueError as error:
+        raise ConfigError(f"auth.api_keys and auth.keys: {error}") from None
+    for at, key in enumerate(config.auth.keys):
+        if key.plan is not None and key.plan not in config.plans:
+            known = f"there are {', '.join(sorted(config.plans))}" if config.plans else "none is configured"
+            raise ConfigError(f"auth.keys[{at}].plan: there is no plan `{key.plan}` in `plans`; {known}")
+    stop = config.shutdown
+    if stop.total_s < stop.drain_s:
+        raise ConfigError(
+            f"shutdown.total_s is {stop.total_s:g}, less than shutdown.drain_s, which is {stop.drain_s:g}: "
+            "the whole stop cannot be shorter than its drain"
+        )
 
 
 def _value(config: Config, option: Option) -> object:
     owner, _, name = option.name.rpartition(".")
     return getattr(getattr(config, owner) if owner else config, name)
-
-
-def _from_file(environ: Mapping[str, str], directory: Path) -> Iterator[tuple[str, _Given]]:
-    named = environ.get(FILE_VARIABLE)
-    path = directory / (FILE_NAME if named is None else named)
-    try:
-        text = _read(path)
-    except FileNotFoundError:
-        if named is None:
-            return
-        raise ConfigError(f"{FILE_VARIABLE}: there is no file {str(path)!r}") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{str(path)!r} cannot be read: {_reason(error)}") from None
-    for name, value in _flat(_parsed(text, path)):
-        yield name, _Given(_expanded(value, name, environ), str(path))
-
-
-def _read(path: Path) -> str:
-    """Return a small text file's content; raises `OSError` or `ValueError`."""
-    with path.open("rb") as file:
-        data = file.read(FILE_BYTES + 1)
-    if len(data) > FILE_BYTES:
-        raise ValueError(f"it is larger than {FILE_BYTES} bytes")
-    return data.decode()
-
-
-def _reason(error: OSError | ValueError) -> str:
-    # The text of a decoding error quotes the bytes, which may be a secret's.
-    if isinstance(error, UnicodeError):
-        return "it is not UTF-8"
-    return (error.strerror or "the system refuses") if isinstance(error, OSError) else str(error)
-
-
-def _parsed(text: str, path: Path) -> Mapping[str, object]:
-    import tomllib  # noqa: PLC0415  only where there is a file: it costs every other start milliseconds
-
-    try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = "it nests too deep" if isinstance(error, RecursionError) else str(error)
-        raise ConfigError(f"{str(path)!r} is not valid TOML: {reason}") from None
-
-
-def _flat(document: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    """Yield each setting of a document by its full name; raises `ConfigError` for a name that there is not."""
-    known = {option.name for option in options()}
-    for name, value in document.items():
-        if name in _tables():
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{name} is a table: write [{name}] above its settings")
-            yield from _flat({f"{name}.{key}": item for key, item in value.items()})
-        elif name in known:
-            yield name, value
-        else:
-            raise _unknown(name, known, later=name in _LATER_FIELDS | _LATER_TABLES)
-
-
-def _expanded(value: object, name: str, environ: Mapping[str, str]) -> object:
-    """Return `value` with `${VAR}` in its texts replaced; raises `ConfigError` for a variable that is not set."""
-    if isinstance(value, list):
-        return [_expanded(item, name, environ) for item in value]
-    if not isinstance(value, str):
-        return value
-
-    def replaced(found: re.Match[str]) -> str:
-        if found[1] not in environ:
-            raise ConfigError(f"{name}: the environment variable {found[1][:_NAME_CHARACTERS]!r} is not set")
-        return environ[found[1]]
-
-    return _REFERENCE.sub(replaced, value)
-
-
-def _from_environment(environ: Mapping[str, str], directory: Path) -> Iterator[tuple[str, _Given]]:
-    mine = {name for name in environ if name.startswith(_PREFIX) and not _SERVICE_LINK.fullmatch(name)}
-    mine.discard(FILE_VARIABLE)
-    for name in _tables():
-        if (variable := _variable(name)) in mine:
-            yield from _from_json(variable, name, environ[variable])
-    for option in options():
-        found = mine & {option.env, f"{option.env}_FILE"}
-        if len(found) > 1:
-            raise ConfigError(f"{option.env} and {option.env}_FILE are both set; keep one")
-        for variable in found:
-            text = environ[variable] if variable == option.env else _from_named_file(variable, environ, directory)
-            yield option.name, _Given(text, variable, from_text=True)
-    _refuse_unknown(mine)
-
-
-def _from_json(variable: str, name: str, text: str) -> Iterator[tuple[str, _Given]]:
-    try:
-        document = decode_table(text)
-    except ValueError as error:
-        raise ConfigError(f"{variable}: {error}") from None
-    for setting, value in _flat({name: document}):
-        yield setting, _Given(value, variable)
-
-
-def _from_named_file(variable: str, environ: Mapping[str, str], directory: Path) -> str:
-    path = directory / environ[variable]
-    try:
-        return _read(path).removesuffix("\n").removesuffix("\r")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{variable}: {str(path)!r} cannot be read: {_reason(error)}") from None
-
-
-def _refuse_unknown(variables: set[str]) -> None:
-    plain = {FILE_VARIABLE, *(_variable(name) for name in _tables()), *(option.env for option in options())}
-    known = plain | {f"{option.env}_FILE" for option in options()}
-    later = {_variable(name) for name in _LATER_TABLES | _LATER_FIELDS}
-    for name in sorted(variables - known):
-        base = name.removesuffix("_FILE")
-        in_later_table = any(name.startswith(_variable(each) + "_") for each in _LATER_TABLES)
-        raise _unknown(name, plain, later=base in later or in_later_table)
-
-
-def _unknown(name: str, known: set[str], *, later: bool) -> ConfigError:
-    import difflib  # noqa: PLC0415  only to word an error
-
-    if later:
-        return ConfigError(f"{name} is not available in this version")
-    short = name[:_NAME_CHARACTERS]
-    nearest = difflib.get_close_matches(short, sorted(known), n=1, cutoff=0.0)[0]
-    return ConfigError(f"there is no setting {short!r}; the nearest is {nearest}")
 
 
 # --- showing -----------------------------------------------------------------------------------------------------
@@ -468,6 +358,16 @@ def _line(text: str) -> str:
 
 
 def _toml(value: object) -> str:
-    if isinstance(value, tuple):
-        return f"[{', '.join(_toml(item) for item in value)}]"
-    return json.dumps(HIDDEN if isinstance(value, Secret) else value, ensure_ascii=False)
+    match value:
+        case tuple():
+            return f"[{', '.join(_toml(item) for item in value)}]"
+        case Mapping():
+            pairs = ", ".join(f"{_toml(name)} = {_toml(item)}" for name, item in value.items())
+            return f"{{ {pairs} }}" if pairs else "{}"
+        case Key() | Plan():
+            named = ((each.name, getattr(value, each.name)) for each in fields(value))
+            return f"{{ {', '.join(f'{name} = {_toml(item)}' for name, item in named if item is not None)} }}"
+        case datetime():
+            return value.isoformat()
+        case _:
+            return json.dumps(HIDDEN if isinstance(value, Secret) else value, ensure_ascii=False)

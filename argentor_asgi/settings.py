@@ -1,57 +1,42 @@
-"""One setting at a time: what its value may be, what is wrong with it in words, and the secrets that never show."""
+"""One setting at a time: what its value may be, and what is wrong with it in words."""
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from hashlib import sha256
-from typing import Annotated, Literal, get_args, get_origin
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
+from argentor_asgi.api_keys import (
+    HIDDEN,
+    NAME_CHARACTERS,
+    Key,
+    Secret,
+    check_name,
+    check_scopes,
+    parse_key,
+    refuse_twins,
+)
 from argentor_asgi.errors import ConfigError
 
-__all__ = ["HIDDEN", "ApiKey", "Meta", "Option", "Secret", "convert", "decode_table", "origin_of", "parse_key", "shown"]
+__all__ = ["Meta", "Option", "convert", "decode_table", "nearest", "origin_of", "shown"]
 
-HIDDEN = "***"
-"""What shows of a secret."""
 _SHOWN_CHARACTERS = 80
-_KEY = re.compile(
-    r"(?:(?P<name>[A-Za-z0-9._-]{1,64}):)?+(?:sha256:(?P<digest>[0-9a-fA-F]{64})|(?P<key>(?!\S*sha256:)[\x21-\x7e]{1,1024}))"
-)
-_RESERVED_NAMES = frozenset({"anonymous", "sha256"})
+_INDEX = re.compile(r"\[[0-9]+\]")
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?")
 _PUBLIC_URL = re.compile(r"(https?://[^/?#]+)(?:/[!$-.0->@-~/]*)?")
 _CREDENTIALS = re.compile(r"\S*@")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _HIGHEST_PORT = 65_535
+T = TypeVar("T")
 _RANGE_WORDS = {"ge": "at least", "gt": "above", "le": "at most"}
 
 
-class Secret:
-    """A text that never shows: its `repr`, its `str` and every format of it are `***`."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        """Hide the text."""
-        self._text = text
-
-    def reveal(self) -> str:
-        """Return the text itself, for the one place that needs it."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return HIDDEN
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash((Secret, self._text))
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Option:
     """One setting: its name, its environment variable, its default and meaning, and the type that checks it."""
 
@@ -61,41 +46,70 @@ class Option:
     meaning: str
     kind: object = field(repr=False)
 
+    @cached_property
+    def bare(self) -> object:
+        """The type, without its bounds and without `None`."""
+        return _bare(self.kind)
+
     @property
     def is_list(self) -> bool:
         """Whether the value is a list."""
-        return get_origin(_bare(self.kind)) is tuple
+        return get_origin(self.bare) is tuple
+
+    @property
+    def row(self) -> type[Any] | None:
+        """The dataclass of which the value has many, in a list or by name; None for plain values."""
+        return next((kind for kind in get_args(self.bare) if is_dataclass(kind)), None)  # type: ignore[return-value]  # a type argument is a type
 
     @property
     def is_secret(self) -> bool:
         """Whether the value must never show."""
-        return Secret in get_args(_bare(self.kind))
+        return self.bare is Secret or Secret in get_args(self.bare) or self.row is Key
 
     @property
     def choices(self) -> tuple[str, ...]:
         """The words that the value is one of; none when it is free."""
-        bare = _bare(self.kind)
-        return get_args(bare) if get_origin(bare) is Literal else ()
+        return get_args(self.bare) if get_origin(self.bare) is Literal else ()
 
     @property
     def expected(self) -> str:
         """What a value must be, in words."""
-        bare = _bare(self.kind)
         if self.choices:
             return "one of: " + ", ".join(self.choices)
-        if bare in (int, float):
-            return f"a {'whole ' if bare is int else ''}number{_range(self.kind)}"
-        return "true or false" if bare is bool else "a list of texts" if self.is_list else "text"
+        if self.bare in (int, float):
+            return f"a {'whole ' if self.bare is int else ''}number{_range(self.kind)}"
+        if self.row is not None:
+            return "a list of tables" if self.is_list else "a table of tables"
+        return _WORDS.get(self.bare, "a list of texts" if self.is_list else "text")
+
+
+_WORDS: Mapping[object, str] = {
+    bool: "true or false",
+    datetime: "a time with its offset from UTC, such as 2030-01-31T00:00:00Z",
+}
 
 
 def _bare(kind: object) -> object:
-    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    if get_origin(kind) is Annotated:
+        return _bare(get_args(kind)[0])
+    if get_origin(kind) in {Union, UnionType}:
+        return _bare(next(member for member in get_args(kind) if member is not NoneType))
+    return kind
+
+
+def _bounds(kind: object) -> Iterable[Meta]:
+    """Yield what limits a type, also inside `| None`."""
+    for part in get_args(kind):
+        if isinstance(part, Meta):
+            yield part
+        elif get_origin(part) is Annotated:
+            yield from _bounds(part)
 
 
 def _range(kind: object) -> str:
     bounds = [
         f"{words} {bound}"
-        for meta in get_args(kind)[1:]
+        for meta in _bounds(kind)
         for name, words in _RANGE_WORDS.items()
         if (bound := getattr(meta, name)) is not None
     ]
@@ -103,23 +117,78 @@ def _range(kind: object) -> str:
 
 
 def convert(option: Option, value: object, *, source: str, from_text: bool = False) -> object:
-    """Check `value` against the option and return it as the option's type.
+    """Check `value` against the option and return it as the option's type; times come out in UTC.
 
-    `from_text`: numbers and booleans may be spelled as text, a list is comma-separated. Raises `ConfigError` that names
-    the setting, its source, the value unless it is secret, and what is expected.
+    `from_text`: numbers and booleans may be spelled as text, a list is comma-separated, tables are JSON. Raises
+    `ConfigError` that names the setting, its source, the value unless it is secret, and what is expected.
     """
-    if from_text and option.is_list and isinstance(value, str):
-        value = [item.strip() for item in value.split(",")]
     try:
-        _refuse_undecodable(value)
-        made: object = msgspec.convert(value, option.kind, strict=not from_text, dec_hook=_secret)
-        _RULES.get(option.name, _anything)(made)
-    except (msgspec.ValidationError, UnicodeEncodeError):
+        if from_text and isinstance(value, str):
+            value = _from_words(option, value)
+        made = _made(option, value, source, strict=not from_text)
+        _RULES.get(_INDEX.sub("[]", option.name), _anything)(made)
+    except (msgspec.ValidationError, UnicodeEncodeError, OverflowError):
         raise ConfigError(f"{option.name} ({source}) is {shown(option, value)}; expected {option.expected}") from None
     except ValueError as error:
         at = "" if option.is_secret else f" is {shown(option, value)}"
         raise ConfigError(f"{option.name} ({source}){at}: {error}") from None
     return made
+
+
+def _from_words(option: Option, text: str) -> object:
+    if option.row is not None:
+        return _decoded(text, list[object] if option.is_list else dict[str, object], f"{option.expected}, in JSON")
+    return [item.strip() for item in text.split(",")] if option.is_list else text
+
+
+def _made(option: Option, value: object, source: str, *, strict: bool) -> object:
+    row = option.row
+    if row is None:
+        _refuse_undecodable(value)
+        made: object = msgspec.convert(value, option.kind, strict=strict, dec_hook=_secret)
+        return _in_utc(made) if isinstance(made, datetime) else made
+    if option.is_list and isinstance(value, list | tuple):
+        return tuple(_entry(row, f"{option.name}[{at}]", item, source) for at, item in enumerate(value))
+    if not option.is_list and isinstance(value, Mapping):
+        for name in value:
+            check_name(name)
+        return {name: _entry(row, f"{option.name}.{name}", item, source) for name, item in value.items()}
+    raise msgspec.ValidationError(option.expected)
+
+
+def _in_utc(time: datetime) -> datetime:
+    if time.tzinfo is None:
+        raise msgspec.ValidationError("Expected an offset")
+    return time.astimezone(UTC)
+
+
+def _entry(row: type[Any], name: str, value: object, source: str) -> object:
+    """Return one row of a setting that has many; an error names the place in it."""
+    if isinstance(value, row):
+        value = {each.name: getattr(value, each.name) for each in fields(row)}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} ({source}) is no table of settings")
+    known = {each.name: each for each in fields(row)}
+    for given in value:
+        if given not in known:
+            short = str(given)[:NAME_CHARACTERS]
+            raise ConfigError(f"{name} ({source}): there is no {short!r} in it; the nearest is {nearest(short, known)}")
+    for each in known.values():
+        if each.default is MISSING and each.name not in value:
+            raise ConfigError(f"{name}.{each.name} ({source}) is missing")
+    hints = get_type_hints(row, include_extras=True)
+    made = {
+        given: convert(Option(f"{name}.{given}", "", None, "", hints[given]), item, source=source)
+        for given, item in value.items()
+    }
+    return row(**made)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the one of `known` that is most like `name`."""
+    import difflib  # noqa: PLC0415  only to word an error
+
+    return difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0]
 
 
 def _secret(kind: type, value: object) -> object:
@@ -145,53 +214,30 @@ def shown(option: Option, value: object) -> str:
 
 def decode_table(text: str) -> Mapping[str, object]:
     """Return the JSON object in `text`; raises `ValueError` when it is none."""
+    return _decoded(text, dict[str, object], "a JSON object")
+
+
+def _decoded(text: str, kind: type[T], expected: str) -> T:
     try:
-        return msgspec.json.decode(text.encode(), type=dict[str, object])
+        return msgspec.json.decode(text.encode(), type=kind)
     except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
-        raise ValueError("expected a JSON object") from None
+        raise ValueError(f"expected {expected}") from None
 
 
-# --- API keys ----------------------------------------------------------------------------------------------------
+# --- what a value must also be ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A key as it is held: its public name and the SHA-256 of the key itself."""
-
-    name: str
-    digest: bytes
+def _check_entries(entries: tuple[Secret, ...]) -> None:
+    refuse_twins(parse_key(entry) for entry in entries)
 
 
-def parse_key(entry: Secret) -> ApiKey:
-    """Return the key that `key`, `name:key` or `name:sha256:<hex>` stands for.
-
-    One without a name is named after its digest. Raises `ValueError`, which never holds any of the entry.
-    """
-    text = entry.reveal()
-    if not text.strip():
-        raise ValueError("an API key is empty")
-    found = _KEY.fullmatch(text)
-    if found is None:
-        raise ValueError("an API key is not `key`, `name:key` or `name:sha256:<64 hex digits>` in visible ASCII")
-    digest = bytes.fromhex(found["digest"]) if found["digest"] else sha256(found["key"].encode()).digest()
-    if found["name"] in _RESERVED_NAMES or (found["digest"] and not found["name"]):
-        raise ValueError("an API key needs a name of its own: not `anonymous`, not `sha256`")
-    return ApiKey(found["name"] or f"key-{digest.hex()[:8]}", digest)
-
-
-def _check_keys(keys: tuple[Secret, ...]) -> None:
-    parsed = [parse_key(key) for key in keys]
-    if name := _twice([key.name for key in parsed]):
-        raise ValueError(f"two API keys are named `{name}`")
-    if _twice([key.digest.hex() for key in parsed]):
-        raise ValueError("the same API key is listed under two names")
-
-
-def _twice(texts: list[str]) -> str | None:
-    return next((text for at, text in enumerate(texts) if text in texts[:at]), None)
-
-
-# --- URLs --------------------------------------------------------------------------------------------------------
+def _check_keys(keys: tuple[Key, ...]) -> None:
+    for at, key in enumerate(keys):
+        try:
+            _ = key.held
+        except ValueError as error:
+            raise ValueError(f"number {at}, `{key.name}`: {error}") from None
+    refuse_twins(key.held for key in keys)
 
 
 def origin_of(text: str) -> str:
@@ -212,7 +258,17 @@ def _check_origins(origins: tuple[str, ...]) -> None:
         origin_of(origin)
 
 
-def _check_public_url(url: str | None) -> None:
+def _check_networks(networks: tuple[str, ...]) -> None:
+    from ipaddress import ip_network  # noqa: PLC0415  only where a proxy is trusted
+
+    for network in networks:
+        try:
+            ip_network(network)
+        except ValueError as error:
+            raise ValueError(f"expected addresses and networks such as 10.0.0.0/8; {error}") from None
+
+
+def _check_url(url: str | None) -> None:
     found = _PUBLIC_URL.fullmatch(url) if url is not None else None
     if found:
         origin_of(found[1])
@@ -233,8 +289,14 @@ def _anything(_value: object) -> None:
 
 
 _RULES: Mapping[str, Callable[..., None]] = {
-    "auth.api_keys": _check_keys,
     "auth.allowed_origins": _check_origins,
-    "public_url": _check_public_url,
+    "auth.api_keys": _check_entries,
+    "auth.keys": _check_keys,
+    "auth.keys[].name": check_name,
+    "auth.keys[].scopes": check_scopes,
+    "auth.keys[].tenant": check_name,
+    "auth.trusted_proxies": _check_networks,
+    "otel.endpoint": _check_url,
+    "public_url": _check_url,
     "storage.url": _check_storage,
 }

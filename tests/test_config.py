@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from argentor_asgi import config as configuration
 from argentor_asgi.config import Auth, Config, Limits, Secret, Storage, check, effective, load, options, table
 from argentor_asgi.errors import ConfigError
+from argentor_asgi.sources import FILE_BYTES, LATER_FIELDS, LATER_TABLES
 
 KEY = "ak_5up3r-s3cr3t-value"
 HERE = Path(__file__).parent
@@ -107,9 +107,9 @@ def test_a_value_given_both_ways_is_an_error(tmp_path: Path):
 
 
 def test_a_file_at_the_bound_is_read_and_one_byte_more_refused(tmp_path: Path):
-    found = from_toml(tmp_path, "#" * configuration.FILE_BYTES)
+    found = from_toml(tmp_path, "#" * FILE_BYTES)
     assert found == Config()
-    assert "larger than" in refusal(tmp_path, "#" * (configuration.FILE_BYTES + 1))
+    assert "larger than" in refusal(tmp_path, "#" * (FILE_BYTES + 1))
 
 
 def test_variables_in_the_texts_of_the_file_are_expanded(tmp_path: Path):
@@ -160,11 +160,10 @@ def test_an_unknown_variable_is_answered_with_the_nearest(tmp_path: Path):
     [
         "[[webhooks]]\nname = 'a'\n",
         "[sso]\nprotect_routes = true\n",
-        "[limits]\nrequests_per_minute = 1\n",
         "[llm]\napi_key = 'k'\n",
-        "[[auth.keys]]\nname = 'a'\n",
+        "[llm]\nfallbacks = []\n",
+        "[agent]\npermission_mode = 'ask'\n",
         "[backplane]\nurl = 'redis://x'\n",
-        "[log]\naccess = true\n",
         "[vault]\nkey = 'x'\n",
     ],
 )
@@ -173,14 +172,14 @@ def test_a_setting_of_a_later_version_says_so(tmp_path: Path, text: str):
 
 
 @pytest.mark.parametrize(
-    "name", ["WEBHOOKS", "SSO_PROVIDERS", "LLM_API_KEY", "LLM_API_KEY_FILE", "VAULT_KEY_FILE", "LIMITS_BURST"]
+    "name", ["WEBHOOKS", "SSO_PROVIDERS", "LLM_API_KEY", "LLM_API_KEY_FILE", "VAULT_KEY_FILE", "LLM_FALLBACKS"]
 )
 def test_a_variable_of_a_later_version_says_so(tmp_path: Path, name: str):
     message = refusal(tmp_path, **{f"ARGENTOR_{name}": KEY})
     assert message == f"ARGENTOR_{name} is not available in this version"
 
 
-@pytest.mark.parametrize("name", sorted(configuration._LATER_FIELDS | configuration._LATER_TABLES))
+@pytest.mark.parametrize("name", sorted(LATER_FIELDS | LATER_TABLES))
 def test_no_setting_is_both_there_and_of_a_later_version(name: str):
     assert name not in {option.name for option in options()}
 

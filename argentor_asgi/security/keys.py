@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 
 from argentor_asgi.security.identity import Principal
-from argentor_asgi.settings import Secret, parse_key
+from argentor_asgi.api_keys import Secret, parse_key
 
 VERIFIED = 1024
 """How many presented keys are remembered as good; a key beyond that is hashed again each time it comes."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from argentor_asgi.config import Secret
 from argentor_asgi.security.identity import Principal
 from argentor_asgi.security.keys import VERIFIED, Keys, new_key
-from argentor_asgi.settings import parse_key
+from argentor_asgi.api_keys import parse_key
 
 VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F))
 PLAIN = st.text(string.ascii_letters + string.digits, min_size=1, max_size=20)
