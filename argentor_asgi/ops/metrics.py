@@ -1,111 +1,43 @@
-"""What the gateway counts, and how Prometheus reads it (text format 0.0.4, OpenMetrics 1.0).
+"""What the gateway counts, on the loop, and its scrape for Prometheus.
 
-Counting is plain ints on the loop: the library's labelled `inc` costs more than the router. A scrape copies them on the
-loop, then formats in a thread. Every label has few values: a route's template, never a path; other names up to a cap,
-then `other`. Everything published stands in `FAMILIES` or was given to `Metrics.gauge` and `Metrics.counter`.
+Counting is plain ints: the library's labelled `inc` costs more than the router. A scrape copies them on the loop, then
+formats in a thread. Every label has few values: a route's template, never a path; other names up to a cap, then
+`other`. Everything published stands in `FAMILIES` or was given to `Metrics.gauge` and `Metrics.counter`.
 """
 
 import asyncio
 import logging
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeVar
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
 from argentor_asgi.asgi.route import BUCKETS_S, Route, Socket
+from argentor_asgi.ops.exposition import OPENMETRICS, TEXT, encode
+from argentor_asgi.ops.metric_families import (
+    AGENT,
+    FAMILIES,
+    LAG_BUCKETS_S,
+    LIFE_BUCKETS_S,
+    RUN_BUCKETS_S,
+    TOOL_BUCKETS_S,
+    WAIT_BUCKETS_S,
+    Exemplar,
+    Family,
+    Histogram,
+    Labels,
+    Rows,
+)
 
 if TYPE_CHECKING:
-    from prometheus_client.core import Metric
-
     from argentor_asgi.ops.clock import Clock
 
-LABEL_VALUES: "Mapping[str, int]" = {"status": 20, "provider": 20, "finish_reason": 20, "skill": 200}
-"""How many values a label may take before all others become `OTHER`."""
-LABEL_CHARS = 100
-OTHER = "other"
-EXTRA_FAMILIES = 100
+EXTRA_FAMILIES: Final = 100
 """How many families `Metrics.gauge` and `Metrics.counter` take, together."""
-RUN_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-TOOL_BUCKETS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0)
-TEXT = "text/plain; version=0.0.4; charset=utf-8"
-OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+NOT_ALLOWED: Final = frozenset({"forbidden", "foreign_origin", "not_local"})
+"""Why a caller is refused who may well be who they say: `permission_denied`, not `authentication_failed`."""
 
-FamilyType = Literal["counter", "gauge", "histogram"]
 Read = Callable[[], float]
-Key = TypeVar("Key")
 logger = logging.getLogger("argentor.metrics")
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One published family. A counter's `name` ends in `_total`, as its samples do."""
-
-    name: str
-    type: FamilyType
-    help: str
-    labels: tuple[str, ...] = ()
-
-
-FAMILIES: Mapping[str, Family] = {
-    family.name: family
-    for family in (
-        Family("argentor_http_requests_total", "counter", "Answers by route and status.", ("method", "path", "status")),
-        Family(
-            "http_server_request_duration_seconds",
-            "histogram",
-            "Time until the answer was ready; a stream counts when it starts.",
-            ("http_request_method", "http_route"),
-        ),
-        Family("argentor_active_connections", "gauge", "WebSockets that are open."),
-        Family("argentor_websocket_connections_total", "counter", "WebSockets opened, by route.", ("path",)),
-        Family("argentor_websocket_seconds_total", "counter", "Time that closed WebSockets were open.", ("path",)),
-        Family("argentor_runs_total", "counter", "Runs that ended, by status.", ("status",)),
-        Family("argentor_runs_active", "gauge", "Runs that have begun and not ended."),
-        Family("argentor_run_duration_seconds", "histogram", "Time from a run's start to its end."),
-        Family("argentor_turns_total", "counter", "Model calls by outcome.", ("provider", "finish_reason")),
-        Family("argentor_llm_calls_total", "counter", "Model calls.", ("provider",)),
-        Family("argentor_tokens_used_total", "counter", "Tokens as counted by the model.", ("provider", "direction")),
-        Family("argentor_tool_executions_total", "counter", "Skill calls.", ("skill",)),
-        Family("argentor_tool_errors_total", "counter", "Skill calls that ended in an error.", ("skill",)),
-        Family("argentor_tool_duration_seconds", "histogram", "Time of a skill call.", ("skill",)),
-        Family("argentor_uptime_seconds", "gauge", "Time since the gateway was made."),
-    )
-}
-"""Every family that the gateway itself publishes, by name."""
-
-
-@dataclass(slots=True)
-class Histogram:
-    """Durations by bucket. `counts` is not cumulative and one longer than `bounds_s`."""
-
-    bounds_s: Sequence[float]
-    counts: list[int] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Start empty."""
-        self.counts = self.counts or [0] * (len(self.bounds_s) + 1)
-
-    def observe(self, seconds: float) -> None:
-        """Count one duration; one that equals a bound is below it (`le`)."""
-        self.counts[bisect_left(self.bounds_s, seconds)] += 1
-        self.seconds += seconds
-
-    def copy(self) -> "Histogram":
-        """Return it as it is now."""
-        return Histogram(self.bounds_s, self.counts.copy(), self.seconds)
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Return (`le`, number of durations up to it), `+Inf` last."""
-        total, found = 0, []
-        for bound, count in zip((*(str(float(bound)) for bound in self.bounds_s), "+Inf"), self.counts, strict=True):
-            total += count
-            found.append((bound, float(total)))
-        return found
-
-
-Rows = Mapping[tuple[str, ...], float | Histogram]
-"""The values of a family by its label values."""
 
 
 class Metrics:
@@ -114,40 +46,120 @@ class Metrics:
     def __init__(self, *, clock: "Clock") -> None:
         self._clock = clock
         self._born = clock.monotonic()
-        self._known: dict[str, set[str]] = {label: set() for label in LABEL_VALUES}
-        self._runs_started = 0
-        self._runs: dict[str, int] = {}
-        self._run_times = Histogram(RUN_BUCKETS_S)
-        self._turns: dict[tuple[str, ...], int] = {}
-        self._tokens: dict[tuple[str, ...], int] = {}
+        self._labels = Labels()
+        self._counts: dict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
+        self._times = {
+            "argentor_stream_duration_seconds": Histogram(LIFE_BUCKETS_S),
+            "argentor_websocket_duration_seconds": Histogram(LIFE_BUCKETS_S),
+            "argentor_run_queue_seconds": Histogram(WAIT_BUCKETS_S),
+            "argentor_run_duration_seconds": Histogram(RUN_BUCKETS_S),
+            "argentor_time_to_first_token_seconds": Histogram(WAIT_BUCKETS_S),
+            "argentor_event_loop_lag_seconds": Histogram(LAG_BUCKETS_S),
+        }
         self._tools: dict[str, Histogram] = {}
-        self._tool_errors: dict[str, int] = {}
+        self._runs_started = self._streams_opened = self._streams_closed = self._body_timeouts = 0
+        self._drain_s: float | None = None
         self._http: list[Route] = []
+        self._shown: dict[tuple[str, str], dict[int, Exemplar]] = {}
         self._sockets: list[Socket] = []
         self._extra: dict[str, tuple[Family, Read]] = {}
         self._renders: dict[bool, asyncio.Task[bytes]] = {}
+
+    # --- runs -----------------------------------------------------------------------------------------------------
+
+    def run_waited(self, seconds: float) -> None:
+        """Count the time that a run waited for its turn, 0 for one that was begun at once."""
+        self._times["argentor_run_queue_seconds"].observe(seconds)
 
     def run_started(self) -> None:
         """Count a run that begins; it is active until `run_ended`."""
         self._runs_started += 1
 
-    def run_ended(self, status: str, seconds: float) -> None:
-        """Count a run that ended, after `seconds`; exactly one call for each `run_started`."""
-        _add(self._runs, self._label("status", status), 1)
-        self._run_times.observe(seconds)
+    def first_token(self, seconds: float) -> None:
+        """Count the time from a run's start to its first piece of text."""
+        self._times["argentor_time_to_first_token_seconds"].observe(seconds)
+
+    def run_ended(self, status: str, seconds: float, trace_id: str | None = None) -> None:
+        """Count a run that ended, after `seconds`; exactly one call for each `run_started`.
+
+        `trace_id`: where it can be seen, None for a run whose spans are not kept.
+        """
+        self._count("argentor_runs_total", self._labels.bounded("status", status))
+        times = self._times["argentor_run_duration_seconds"]
+        times.observe(seconds)
+        if trace_id is not None:
+            times.show(self._exemplar(trace_id, seconds))
 
     def turn_ended(self, provider: str, finish_reason: str, input_tokens: int, output_tokens: int) -> None:
         """Count a model call and its tokens; one that failed ends with its error's code."""
-        provider = self._label("provider", provider)
-        _add(self._turns, (provider, self._label("finish_reason", finish_reason)), 1)
-        _add(self._tokens, (provider, "input"), input_tokens)
-        _add(self._tokens, (provider, "output"), output_tokens)
+        provider = self._labels.bounded("provider", provider)
+        self._count("argentor_turns_total", provider, self._labels.bounded("finish_reason", finish_reason))
+        self._count("argentor_llm_calls_total", provider)
+        for direction, tokens in (("input", input_tokens), ("output", output_tokens)):
+            self._count("argentor_tokens_used_total", provider, direction, by=tokens)
+            self._count("argentor_tokens_total", AGENT, direction, by=tokens)
 
     def tool_ended(self, skill: str, seconds: float, is_error: bool) -> None:
         """Count a skill call. Give names of registered skills only: what a model invents would use up the label."""
-        skill = self._label("skill", skill)
+        skill = self._labels.bounded("skill", skill)
         self._tools.setdefault(skill, Histogram(TOOL_BUCKETS_S)).observe(seconds)
-        _add(self._tool_errors, skill, int(is_error))
+        self._count("argentor_tool_errors_total", AGENT, skill, by=int(is_error))
+
+    # --- callers --------------------------------------------------------------------------------------------------
+
+    def auth_failed(self, reason: str) -> None:
+        """Count a caller who was refused for who they are, such as `missing`, `invalid`, `throttled`, `forbidden`."""
+        self._count("argentor_auth_failures_total", self._labels.bounded("reason", reason))
+        event = "permission_denied" if reason in NOT_ALLOWED else "authentication_failed"
+        self._count("argentor_security_events_total", event)
+
+    def limited(self, reason: str) -> None:
+        """Count a request, message or run that a limit refused; `reason` names the limit."""
+        self._count("argentor_rate_limited_total", self._labels.bounded("reason", reason))
+        self._count("argentor_security_events_total", "rate_limit_exceeded")
+
+    def input_sanitized(self) -> None:
+        """Count a message that was changed before an agent saw it."""
+        self._count("argentor_security_events_total", "input_sanitized")
+
+    # --- connections ----------------------------------------------------------------------------------------------
+
+    def request_sampled(self, row: Route, seconds: float, trace_id: str) -> None:
+        """Show a request that its row has counted, and whose spans are kept, as an exemplar of its duration."""
+        shown = self._shown.setdefault((row.method, row.template), {})
+        times = Histogram(BUCKETS_S, exemplars=shown)
+        times.show(self._exemplar(trace_id, seconds))
+
+    def consumer_cut(self, kind: str) -> None:
+        """Count a client that was ended because it does not read: `ws_outbox`, `ws_write`, `sse_write`..."""
+        self._count("argentor_slow_consumers_total", self._labels.bounded("kind", kind))
+
+    def body_timed_out(self) -> None:
+        """Count a request that was refused because its body came too slowly."""
+        self._body_timeouts += 1
+
+    def stream_opened(self) -> None:
+        """Count a stream that begins; it is active until `stream_closed`."""
+        self._streams_opened += 1
+
+    def stream_closed(self, seconds: float) -> None:
+        """Count a stream that ended, however it did, after `seconds`."""
+        self._streams_closed += 1
+        self._times["argentor_stream_duration_seconds"].observe(seconds)
+
+    def socket_closed(self, seconds: float) -> None:
+        """Count the life of a WebSocket that was accepted and is over."""
+        self._times["argentor_websocket_duration_seconds"].observe(seconds)
+
+    # --- the process ----------------------------------------------------------------------------------------------
+
+    def loop_lagged(self, seconds: float) -> None:
+        """Count how late the event loop called back."""
+        self._times["argentor_event_loop_lag_seconds"].observe(seconds)
+
+    def drained(self, seconds: float) -> None:
+        """Publish how long the drain took."""
+        self._drain_s = seconds
 
     def watch(self, routes: Iterable[Route | Socket]) -> None:
         """Publish what these rows count, as long as this object lives; their (method, template) are distinct."""
@@ -174,6 +186,8 @@ class Metrics:
         """Return all that is published: `FAMILIES`, and what was added here."""
         return {**FAMILIES, **{name: family for name, (family, _) in self._extra.items()}}
 
+    # --- the scrape -----------------------------------------------------------------------------------------------
+
     async def render(self, accept: str | None) -> tuple[bytes, str]:
         """Return a scrape and its content type: OpenMetrics where `Accept` names it, else text 0.0.4.
 
@@ -182,21 +196,17 @@ class Metrics:
         openmetrics = "application/openmetrics-text" in (accept or "").lower()
         rendering = self._renders.get(openmetrics)
         if rendering is None:
-            work = asyncio.to_thread(_encode, self.families(), self._rows(), openmetrics)
+            work = asyncio.to_thread(encode, self.families(), self._rows(), openmetrics=openmetrics)
             rendering = self._renders[openmetrics] = asyncio.create_task(work, name="metrics")
             rendering.add_done_callback(lambda _: self._renders.pop(openmetrics))
         return await asyncio.shield(rendering), OPENMETRICS if openmetrics else TEXT
 
-    def _label(self, label: str, value: str) -> str:
-        """Return the value if the label has room for it, else `OTHER`; UTF-8 can encode it, and it is short."""
-        known = self._known[label]
-        if value in known:
-            return value
-        if len(known) >= LABEL_VALUES[label]:
-            return OTHER
-        clean = value[:LABEL_CHARS].encode("utf-8", "replace").decode()
-        known.add(clean)
-        return clean
+    def _count(self, family: str, *labels: str, by: int = 1) -> None:
+        counts = self._counts[family]
+        counts[labels] = counts.get(labels, 0) + by
+
+    def _exemplar(self, trace_id: str, seconds: float) -> Exemplar:
+        return Exemplar(trace_id, seconds, round(self._clock.now().timestamp(), 3))
 
     def _publish(self, family: Family, read: Read) -> None:
         if family.name in self.families():
@@ -207,7 +217,15 @@ class Metrics:
 
     def _rows(self) -> dict[str, Rows]:
         """Copy every value as it is now, on the loop, so that a thread may take its time with it."""
-        return {**self._http_rows(), **self._run_rows(), **self._tool_rows(), **self._extra_rows()}
+        return {
+            **{name: {} for name, family in FAMILIES.items() if family.type == "counter"},
+            **{name: counts.copy() for name, counts in self._counts.items()},
+            **{name: {(): times.copy()} for name, times in self._times.items()},
+            **self._http_rows(),
+            **self._tool_rows(),
+            **self._gauge_rows(),
+            **{name: _asked(name, read) for name, (_, read) in self._extra.items()},
+        }
 
     def _http_rows(self) -> dict[str, Rows]:
         return {
@@ -217,42 +235,35 @@ class Metrics:
                 for status, count in row.statuses.items()
             },
             "http_server_request_duration_seconds": {
-                (row.method, row.template): Histogram(BUCKETS_S, row.buckets.copy(), row.seconds)
-                for row in self._http
-                if any(row.buckets)
+                (row.method, row.template): self._request_times(row) for row in self._http if any(row.buckets)
             },
-            "argentor_active_connections": {(): sum(row.opened - row.closed for row in self._sockets)},
             "argentor_websocket_connections_total": {(row.template,): row.opened for row in self._sockets},
-            "argentor_websocket_seconds_total": {(row.template,): row.seconds for row in self._sockets},
+            "argentor_body_timeouts_total": {(): self._body_timeouts},
         }
 
-    def _run_rows(self) -> dict[str, Rows]:
-        calls: dict[tuple[str, ...], float] = {}
-        for (provider, *_), count in self._turns.items():
-            calls[(provider,)] = calls.get((provider,), 0) + count
-        return {
-            "argentor_runs_total": {(status,): count for status, count in self._runs.items()},
-            "argentor_runs_active": {(): self._runs_started - sum(self._runs.values())},
-            "argentor_run_duration_seconds": {(): self._run_times.copy()},
-            "argentor_turns_total": self._turns.copy(),
-            "argentor_llm_calls_total": calls,
-            "argentor_tokens_used_total": self._tokens.copy(),
-            "argentor_uptime_seconds": {(): self._clock.monotonic() - self._born},
-        }
+    def _request_times(self, row: Route) -> Histogram:
+        shown = self._shown.get((row.method, row.template), {})
+        return Histogram(BUCKETS_S, row.buckets.copy(), row.seconds, shown.copy())
 
     def _tool_rows(self) -> dict[str, Rows]:
+        calls = {skill: sum(times.counts) for skill, times in self._tools.items()}
         return {
-            "argentor_tool_executions_total": {(skill,): sum(times.counts) for skill, times in self._tools.items()},
-            "argentor_tool_errors_total": {(skill,): count for skill, count in self._tool_errors.items()},
+            "argentor_tool_executions_total": {(skill,): count for skill, count in calls.items()},
+            "argentor_tool_calls_total": {(AGENT, skill): count for skill, count in calls.items()},
             "argentor_tool_duration_seconds": {(skill,): times.copy() for skill, times in self._tools.items()},
+            "argentor_tool_latency_ms_total": {(skill,): times.seconds * 1000 for skill, times in self._tools.items()},
         }
 
-    def _extra_rows(self) -> dict[str, Rows]:
-        return {name: _asked(name, read) for name, (_, read) in self._extra.items()}
-
-
-def _add(counts: dict[Key, int], key: Key, number: int) -> None:
-    counts[key] = counts.get(key, 0) + number
+    def _gauge_rows(self) -> dict[str, Rows]:
+        active = self._runs_started - sum(self._counts["argentor_runs_total"].values())
+        return {
+            "argentor_active_connections": {(): sum(row.opened - row.closed for row in self._sockets)},
+            "argentor_streams_active": {(): self._streams_opened - self._streams_closed},
+            "argentor_runs_active": {(): active},
+            "argentor_active_agents": {(): active},
+            "argentor_drain_seconds": {} if self._drain_s is None else {(): self._drain_s},
+            "argentor_uptime_seconds": {(): self._clock.monotonic() - self._born},
+        }
 
 
 def _asked(name: str, read: Read) -> Rows:
@@ -261,34 +272,3 @@ def _asked(name: str, read: Read) -> Rows:
     except Exception:
         logger.exception("metric %s cannot be read", name)
         return {}
-
-
-def _encode(families: Mapping[str, Family], rows: Mapping[str, Rows], openmetrics: bool) -> bytes:
-    """Format a scrape; runs in a thread (26 ms for 200 routes)."""
-    from prometheus_client import exposition, registry  # noqa: PLC0415  90 ms, which only a process that is scraped pays
-    from prometheus_client.openmetrics import exposition as open_exposition  # noqa: PLC0415  as above
-
-    class Scrape(registry.Collector):
-        def collect(self) -> "Iterator[Metric]":
-            return (_metric(family, rows[family.name]) for family in families.values())
-
-    encode = open_exposition.generate_latest if openmetrics else exposition.generate_latest
-    text: bytes = encode(Scrape())
-    return text
-
-
-def _metric(family: Family, rows: Rows) -> "Metric":
-    """Return the library's metric of a family; it escapes help and label values."""
-    from prometheus_client import core  # noqa: PLC0415  loaded by `_encode`
-
-    made = core.Metric(family.name.removesuffix("_total"), family.help, family.type)
-    for values, value in rows.items():
-        labels = dict(zip(family.labels, values, strict=True))
-        if isinstance(value, Histogram):
-            for bound, count in value.cumulative():
-                made.add_sample(f"{family.name}_bucket", {**labels, "le": bound}, count)
-            made.add_sample(f"{family.name}_count", labels, float(sum(value.counts)))
-            made.add_sample(f"{family.name}_sum", labels, value.seconds)
-        else:
-            made.add_sample(family.name, labels, value)
-    return made

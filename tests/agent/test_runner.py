@@ -267,7 +267,7 @@ async def test_skills_that_are_known_are_counted_and_invented_names_are_not():
     made = bench(calling(call("c", "refuse"), call("d", "invented")), skills=[refuse])
     await made.work()
     text = (await made.metrics.render(None))[0].decode()
-    assert 'argentor_tool_errors_total{skill="refuse"} 1.0' in text
+    assert 'argentor_tool_errors_total{agent="argentor",tool="refuse"} 1.0' in text
     assert "invented" not in text
     assert 'argentor_turns_total{finish_reason="tool_calls",provider="scripted"} 1.0' in text
     assert 'argentor_tokens_used_total{direction="input",provider="scripted"} 6.0' in text

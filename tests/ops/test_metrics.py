@@ -1,25 +1,16 @@
 """`argentor_asgi.ops.metrics`: what is published, read back by the library's own parsers, and that it stays bounded."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from argentor_asgi.asgi.route import BUCKETS_S, Route, Socket, unmatched
-from argentor_asgi.ops.metrics import (
-    EXTRA_FAMILIES,
-    FAMILIES,
-    LABEL_CHARS,
-    LABEL_VALUES,
-    OPENMETRICS,
-    OTHER,
-    TEXT,
-    Histogram,
-    Metrics,
-)
+from argentor_asgi.ops.exposition import OPENMETRICS, TEXT
+from argentor_asgi.ops.metric_families import FAMILIES, LABEL_CHARS, LABEL_VALUES, OTHER
+from argentor_asgi.ops.metrics import EXTRA_FAMILIES, Metrics
 
 
 class StillClock:
@@ -30,6 +21,9 @@ class StillClock:
 
     def monotonic(self):
         return self.at
+
+    def now(self):
+        return datetime(2026, 1, 1, tzinfo=UTC)
 
 
 async def handler():
@@ -43,13 +37,27 @@ def fed():
     route.count(200, 0.002)
     route.count(404, 20.0)
     metrics.watch([route, Socket("/ws", handler, None, opened=3, closed=1, seconds=2.5), unmatched()])
+    metrics.run_waited(0.0)
     metrics.run_started()
     metrics.run_started()
+    metrics.first_token(0.7)
     metrics.run_ended("done", 1.5)
     metrics.turn_ended("builtin", "end_turn", 10, 20)
     metrics.turn_ended("builtin", "tool_use", 1, 2)
     metrics.tool_ended("calculator", 0.001, False)
     metrics.tool_ended("calculator", 0.002, True)
+    for reason in ("missing", "invalid", "forbidden"):
+        metrics.auth_failed(reason)
+    metrics.limited("requests_per_minute")
+    metrics.input_sanitized()
+    metrics.consumer_cut("ws_outbox")
+    metrics.body_timed_out()
+    metrics.stream_opened()
+    metrics.stream_opened()
+    metrics.stream_closed(12.0)
+    metrics.socket_closed(2.5)
+    metrics.loop_lagged(0.002)
+    metrics.drained(3.5)
     return metrics
 
 
@@ -91,9 +99,23 @@ async def test_both_formats_say_the_same_numbers(accept):
     }
     assert found["argentor_active_connections"] == {(): 2}
     assert found["argentor_websocket_connections_total"] == {(("path", "/ws"),): 3}
-    assert found["argentor_websocket_seconds_total"] == {(("path", "/ws"),): 2.5}
+    assert found["argentor_websocket_duration_seconds_sum"] == {(): 2.5}
+    assert found["argentor_streams_active"] == {(): 1}
+    assert found["argentor_stream_duration_seconds_sum"] == {(): 12.0}
+    assert found["argentor_slow_consumers_total"] == {(("kind", "ws_outbox"),): 1}
+    assert found["argentor_body_timeouts_total"] == {(): 1}
+    assert found["argentor_event_loop_lag_seconds_count"] == {(): 1}
+    assert found["argentor_drain_seconds"] == {(): 3.5}
+    assert found["argentor_uptime_seconds"] == {(): 0}
+
+
+@pytest.mark.parametrize("accept", [None, "application/openmetrics-text"])
+async def test_both_formats_say_the_same_of_runs(accept):
+    found, tool = await scraped(fed(), accept), (("agent", "argentor"), ("tool", "calculator"))
+    assert found["argentor_run_queue_seconds_count"] == {(): 1}
+    assert found["argentor_time_to_first_token_seconds_sum"] == {(): 0.7}
     assert found["argentor_runs_total"] == {(("status", "done"),): 1}
-    assert found["argentor_runs_active"] == {(): 1}
+    assert found["argentor_runs_active"] == found["argentor_active_agents"] == {(): 1}
     assert found["argentor_run_duration_seconds_sum"] == {(): 1.5}
     assert found["argentor_llm_calls_total"] == {(("provider", "builtin"),): 2}
     assert found["argentor_turns_total"][("finish_reason", "tool_use"), ("provider", "builtin")] == 1
@@ -101,8 +123,14 @@ async def test_both_formats_say_the_same_numbers(accept):
         (("direction", "input"), ("provider", "builtin")): 11,
         (("direction", "output"), ("provider", "builtin")): 22,
     }
+    assert found["argentor_tokens_total"] == {
+        (("agent", "argentor"), ("direction", "input")): 11,
+        (("agent", "argentor"), ("direction", "output")): 22,
+    }
     assert found["argentor_tool_executions_total"] == {(("skill", "calculator"),): 2}
-    assert found["argentor_tool_errors_total"] == {(("skill", "calculator"),): 1}
+    assert found["argentor_tool_calls_total"] == {tool: 2}
+    assert found["argentor_tool_errors_total"] == {tool: 1}
+    assert found["argentor_tool_latency_ms_total"] == {(("tool", "calculator"),): 3}
     assert found["argentor_tool_duration_seconds_count"] == {(("skill", "calculator"),): 2}
 
 
@@ -150,23 +178,83 @@ async def test_a_hostile_label_value_does_not_break_the_page():
         assert (await scraped(metrics, accept))["argentor_tool_executions_total"] == {(("skill", 'a"b\\c\nd?'),): 1}
 
 
-async def test_ten_thousand_names_stay_within_the_cap_and_lose_no_count():
-    metrics = Metrics(clock=StillClock())
-    for number in range(10_000):
-        metrics.tool_ended(f"skill-{number}", 0.1, True)
-        metrics.turn_ended(f"provider-{number}", f"reason-{number}", 1, 1)
-        metrics.run_ended(f"status-{number}", 0.1)
+@pytest.mark.slow
+async def test_a_hundred_thousand_names_stay_within_the_cap_and_lose_no_count():
+    metrics, names = Metrics(clock=StillClock()), 100_000
+    for number in range(names):
+        name = f"name-{number}"
+        metrics.tool_ended(name, 0.1, True)
+        metrics.turn_ended(name, name, 1, 1)
+        metrics.run_ended(name, 0.1)
+        metrics.auth_failed(name)
+        metrics.limited(name)
+        metrics.consumer_cut(name)
     found = await scraped(metrics)
-    for family, cap in (
-        ("argentor_tool_executions_total", LABEL_VALUES["skill"] + 1),
-        ("argentor_tool_errors_total", LABEL_VALUES["skill"] + 1),
-        ("argentor_llm_calls_total", LABEL_VALUES["provider"] + 1),
-        ("argentor_runs_total", LABEL_VALUES["status"] + 1),
+    for family, label in (
+        ("argentor_tool_executions_total", "skill"),
+        ("argentor_tool_errors_total", "skill"),
+        ("argentor_llm_calls_total", "provider"),
+        ("argentor_runs_total", "status"),
+        ("argentor_auth_failures_total", "reason"),
+        ("argentor_rate_limited_total", "reason"),
+        ("argentor_slow_consumers_total", "kind"),
     ):
-        assert len(found[family]) == cap
-        assert sum(found[family].values()) == 10_000
+        assert len(found[family]) == LABEL_VALUES[label] + 1
+        assert sum(found[family].values()) == names
     assert len(found["argentor_turns_total"]) <= (LABEL_VALUES["provider"] + 1) * (LABEL_VALUES["finish_reason"] + 1)
-    assert found["argentor_tool_executions_total"][(("skill", OTHER),)] == 10_000 - LABEL_VALUES["skill"]
+    assert len(found["argentor_security_events_total"]) == 2
+    assert found["argentor_tool_executions_total"][(("skill", OTHER),)] == names - LABEL_VALUES["skill"]
+
+
+async def test_refusals_are_security_events_by_their_kind():
+    assert (await scraped(fed()))["argentor_security_events_total"] == {
+        (("type", "authentication_failed"),): 2,
+        (("type", "permission_denied"),): 1,
+        (("type", "rate_limit_exceeded"),): 1,
+        (("type", "input_sanitized"),): 1,
+    }
+
+
+async def exemplars(metrics, name):
+    """Return {le: (trace id, seconds, Unix seconds)} of a histogram's buckets."""
+    body, _ = await metrics.render("application/openmetrics-text")
+    samples = [each for family in parse_openmetrics(body.decode()) for each in family.samples]
+    return {
+        each.labels["le"]: (each.exemplar.labels["trace_id"], each.exemplar.value, float(each.exemplar.timestamp))
+        for each in samples
+        if each.name == f"{name}_bucket" and each.exemplar
+    }
+
+
+async def test_a_sampled_request_is_its_bucket_s_latest_exemplar():
+    metrics, route = Metrics(clock=StillClock()), Route("GET", "/x", handler, None)
+    metrics.watch([route])
+    at = StillClock().now().timestamp()
+    for trace_id, seconds in (("a" * 32, 0.002), ("b" * 32, 0.0024), ("c" * 32, 11.0)):
+        route.count(200, seconds)
+        metrics.request_sampled(route, seconds, trace_id)
+    assert await exemplars(metrics, "http_server_request_duration_seconds") == {
+        "0.0025": ("b" * 32, 0.0024, at),
+        "+Inf": ("c" * 32, 11.0, at),
+    }
+
+
+async def test_a_run_whose_trace_is_kept_is_an_exemplar_and_text_0_0_4_says_nothing_of_it():
+    metrics = Metrics(clock=StillClock())
+    metrics.run_ended("done", 0.2)
+    assert await exemplars(metrics, "argentor_run_duration_seconds") == {}
+    metrics.run_ended("done", 0.3, "d" * 32)
+    assert [*await exemplars(metrics, "argentor_run_duration_seconds")] == ["0.5"]
+    assert b"dddd" not in (await metrics.render(None))[0]
+
+
+async def test_ten_thousand_traces_leave_an_exemplar_a_bucket():
+    metrics, route = Metrics(clock=StillClock()), Route("GET", "/x", handler, None)
+    metrics.watch([route])
+    for number in range(10_000):
+        metrics.request_sampled(route, number / 900, f"{number:032x}")
+    route.count(200, 0.1)
+    assert len(await exemplars(metrics, "http_server_request_duration_seconds")) == len(BUCKETS_S)
 
 
 async def test_a_label_value_is_cut_to_its_length():
@@ -241,16 +329,3 @@ async def test_counting_goes_on_while_a_scrape_is_formatted():
         metrics.tool_ended(f"skill-{number}", 0.1, False)
     assert b"skill-0" not in (await scrape)[0]
     assert b"skill-0" in (await metrics.render(None))[0]
-
-
-@given(st.lists(st.floats(min_value=0, max_value=1000), max_size=30))
-def test_a_histogram_agrees_with_counting_by_hand(durations):
-    bounds = (0.1, 1, 10)
-    histogram = Histogram(bounds)
-    for seconds in durations:
-        histogram.observe(seconds)
-    assert histogram.cumulative() == [
-        *((str(float(bound)), sum(seconds <= bound for seconds in durations)) for bound in bounds),
-        ("+Inf", len(durations)),
-    ]
-    assert histogram.seconds == pytest.approx(sum(durations))
