@@ -44,7 +44,8 @@ class DrainHook:
 
     def __post_init__(self) -> None:
         """Raise `TypeError` for a `run` that would block the loop, `ValueError` for what is no phase or no time."""
-        if not (inspect.iscoroutinefunction(self.run) or inspect.iscoroutinefunction(getattr(self.run, "__call__"))):  # noqa: B004, B009  the method itself is asked for
+        called = getattr(self.run, "__call__", None)  # noqa: B004  the method itself is asked for, of an object
+        if not (inspect.iscoroutinefunction(self.run) or inspect.iscoroutinefunction(called)):
             raise TypeError(f"drain hook {self.name!r} must be an async function")
         if self.phase not in PHASES:
             raise ValueError(f"drain hook {self.name!r} has no such phase: {self.phase!r}; one of {', '.join(PHASES)}")

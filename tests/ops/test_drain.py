@@ -1,112 +1,153 @@
-"""`argentor_asgi.ops.drain`: level-triggered, bounded whatever hangs, and in front of every kind of signal handler."""
+"""`argentor_asgi.ops.drain`: level-triggered, in phases, bounded whatever hangs, and told truly in its report."""
 
 import asyncio
 import logging
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
-from threading import Thread
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argentor_asgi.errors import ConfigError, Draining
+from argentor_asgi.errors import Draining
 from argentor_asgi.ops.clock import SystemClock
-from argentor_asgi.ops.drain import Drain, running_loop, server_stop
+from argentor_asgi.ops.drain import Drain
+from argentor_asgi.ops.hooks import PHASES, SKIPPED
+from argentor_asgi.protocol.schema import encode
 
 
-def made(drain_s=5.0):
-    return Drain(clock=SystemClock(), drain_s=drain_s)
+def made(drain_s=5.0, **others):
+    return Drain(clock=SystemClock(), drain_s=drain_s, **others)
 
 
 async def within(awaitable, seconds=5.0):
     return await asyncio.wait_for(awaitable, seconds)
 
 
+async def drained(drain):
+    drain.begin("test")
+    return await within(drain.report())
+
+
+async def nothing():
+    pass
+
+
+async def hangs():
+    await asyncio.Event().wait()
+
+
+async def fails():
+    raise RuntimeError("it has a secret: hunter2")
+
+
 async def test_a_late_waiter_does_not_wait():
     drain = made()
-    drain.begin("test")
-    await within(drain.begun.wait())
-    await within(drain.finished.wait())
-    await within(drain.finished.wait())
-    assert drain.draining
+    await drained(drain)
+    for level in (drain.begun, drain.refused, drain.finished):
+        await within(level.wait())
+    assert (drain.draining, drain.refusing) == (True, True)
 
 
-async def test_it_begins_once_however_often_it_is_told_to(caplog):
+async def test_it_begins_once_and_a_later_begin_joins(caplog):
     caplog.set_level(logging.INFO, "argentor.drain")
     drain, calls = made(), []
 
     async def hook():
         calls.append(1)
 
-    drain.on_drain("hook", hook)
-    for _ in range(3):
-        drain.begin("test")
-    await within(drain.finished.wait())
+    drain.hook("drain", "hook", hook)
+    for reason in ("first", "second"):
+        drain.begin(reason)
+    reports = await within(asyncio.gather(drain.report(), drain.report()))
     drain.begin("late")
-    assert calls == [1]
-    assert [record.getMessage() for record in caplog.records] == ["draining for up to 5 s: test", "drained"]
+    assert reports[0] is reports[1] is await within(drain.report())
+    assert (calls, reports[0].reason) == ([1], "first")
+    assert [record.getMessage().split(" in ")[0] for record in caplog.records] == [
+        "draining for up to 5 s: first",
+        "drained",
+    ]
 
 
-async def test_hooks_run_beside_each_other_and_end_before_it_is_finished():
-    drain, first, second = made(), asyncio.Event(), asyncio.Event()
+async def test_phases_run_in_their_order_and_hooks_one_at_a_time_in_that_of_registration():
+    drain, heard = made(), []
 
-    async def one():
-        first.set()
-        await second.wait()
+    def hook(name):
+        async def run():
+            heard.append(f"{name} begins")
+            await asyncio.sleep(0)
+            heard.append(f"{name} ends")
 
-    async def two():
-        second.set()
-        await first.wait()
+        return run
 
-    drain.on_drain("one", one)
-    drain.on_drain("two", two)
-    drain.begin("test")
-    assert not drain.finished.is_set()
-    await within(drain.finished.wait())
-    assert first.is_set()
-    assert second.is_set()
+    names = [f"{phase} {number}" for phase in PHASES for number in (1, 2)]
+    for name in sorted(names, key=lambda name: (-PHASES.index(name.split()[0]), name)):
+        drain.hook(name.split()[0], name, hook(name))
+    report = await drained(drain)
+    assert heard == [f"{name} {what}" for name in names for what in ("begins", "ends")]
+    assert [(found.name, found.phase) for found in report.hook_results] == [(name, name.split()[0]) for name in names]
+    assert (report.hooks_succeeded, report.hooks_failed, report.completed_in_time) == (8, 0, True)
 
 
-async def test_a_hook_that_fails_keeps_no_other_from_running(caplog):
+async def test_the_report_has_the_fields_that_clients_look_for():
+    drain = made()
+    drain.hook("drain", "bad", fails)
+    drain.hook("final", "good", nothing)
+    report = await drained(drain)
+    took_ms = [found.duration_ms for found in report.hook_results]
+    assert encode(report) == encode(
+        {
+            "reason": "test",
+            "total_duration_ms": report.total_duration_ms,
+            "hooks_succeeded": 1,
+            "hooks_failed": 1,
+            "completed_in_time": True,
+            "hook_results": [
+                {
+                    "name": "bad",
+                    "phase": "drain",
+                    "success": False,
+                    "error": "RuntimeError: the hook failed; the log has the reason",
+                    "duration_ms": took_ms[0],
+                },
+                {"name": "good", "phase": "final", "success": True, "error": None, "duration_ms": took_ms[1]},
+            ],
+        }
+    )
+
+
+async def test_a_hook_that_raises_keeps_no_other_from_running_and_its_words_are_in_the_log_alone(caplog):
     drain, ran = made(), asyncio.Event()
-
-    async def bad():
-        raise RuntimeError("broken hook")
 
     async def good():
         ran.set()
 
-    drain.on_drain("bad", bad)
-    drain.on_drain("good", good)
-    drain.begin("test")
-    await within(drain.finished.wait())
+    drain.hook("pre_drain", "bad", fails)
+    drain.hook("pre_drain", "good", good)
+    report = await drained(drain)
     assert ran.is_set()
+    assert "hunter2" not in repr(report)
     assert "drain hook bad failed" in caplog.text
 
 
-async def test_a_hook_that_hangs_is_cancelled_at_the_deadline(caplog):
-    drain, cancelled = made(0.02), asyncio.Event()
+async def test_a_hook_that_hangs_is_cancelled_when_its_time_is_over_and_the_next_one_runs(caplog):
+    drain, cancelled = made(), asyncio.Event()
 
-    async def hangs():
+    async def hanging():
         try:
-            await asyncio.Event().wait()
+            await hangs()
         finally:
             cancelled.set()
 
-    drain.on_drain("hangs", hangs)
-    drain.begin("test")
-    await within(drain.finished.wait())
+    drain.hook("drain", "hangs", hanging, timeout_s=0.02)
+    drain.hook("drain", "next", nothing)
+    report = await drained(drain)
     assert cancelled.is_set()
+    assert [found.error for found in report.hook_results] == ["TimeoutError: it did not end in 0.02 s", None]
+    assert not report.completed_in_time
     assert "drain hook hangs did not end in 0.02 s" in caplog.text
 
 
-@pytest.mark.slow
-async def test_a_hook_that_refuses_to_be_cancelled_does_not_hold_the_drain():
-    drain, release = made(0.01), asyncio.Event()
+async def test_a_hook_that_refuses_to_be_cancelled_is_left_behind():
+    drain, release = made(0.01, total_s=0.1), asyncio.Event()
 
     async def stubborn():
         while not release.is_set():
@@ -115,231 +156,207 @@ async def test_a_hook_that_refuses_to_be_cancelled_does_not_hold_the_drain():
             except asyncio.CancelledError:
                 continue
 
-    drain.on_drain("stubborn", stubborn)
-    drain.begin("test")
-    await within(drain.finished.wait())
+    drain.hook("drain", "stubborn", stubborn)
+    drain.hook("cleanup", "next", nothing)
+    report = await drained(drain)
+    assert [found.success for found in report.hook_results] == [False, True]
+    assert len(drain._left) == 1
     release.set()
+    await within(asyncio.wait(drain._left))
+    assert drain._left == set()
+
+
+async def test_hooks_that_a_phase_has_no_time_for_are_listed_and_the_next_phase_has_its_own():
+    drain = made(0.01, total_s=0.2)
+    for name in ("hangs", "late", "later"):
+        drain.hook("drain", name, hangs)
+    drain.hook("cleanup", "cleanup", nothing)
+    report = await drained(drain)
+    assert [found.error for found in report.hook_results[1:]] == [SKIPPED, SKIPPED, None]
+    assert (report.hooks_failed, report.completed_in_time) == (3, False)
+
+
+async def test_a_hook_that_cancels_itself_fails_alone():
+    drain = made()
+
+    async def gives_up():
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
+
+    drain.hook("drain", "gives up", gives_up)
+    drain.hook("drain", "next", nothing)
+    report = await drained(drain)
+    assert [found.error for found in report.hook_results] == ["CancelledError: the hook cancelled itself", None]
 
 
 @given(
-    st.lists(st.sampled_from(["ends", "fails", "hangs", "cancels itself", "ends another"]), max_size=6),
+    st.lists(
+        st.tuples(st.sampled_from(PHASES), st.sampled_from(["ends", "fails", "hangs", "cancels itself"])), max_size=6
+    ),
 )
-@settings(max_examples=30, deadline=None)
-def test_a_drain_ends_by_its_deadline_whatever_its_hooks_do(kinds):
+@settings(max_examples=10, deadline=None)
+def test_a_drain_ends_in_its_whole_time_whatever_its_hooks_do_and_lists_each(kinds):
     async def act(kind):
         if kind == "fails":
             raise OSError
         if kind == "hangs":
-            await asyncio.Event().wait()
+            await hangs()
         if kind == "cancels itself":
             asyncio.current_task().cancel()
             await asyncio.sleep(0)
 
-    async def drained():
-        drain = made(0.01)
-        for number, kind in enumerate(kinds):
-            drain.on_drain(f"{number}", lambda kind=kind: act(kind))
-        drain.begin("test")
-        await within(drain.finished.wait())
+    async def reported():
+        drain = made(0.005, total_s=0.02)
+        for number, (phase, kind) in enumerate(kinds):
+
+            async def hook(kind=kind):
+                await act(kind)
+
+            drain.hook(phase, f"{number}", hook)
+        return await drained(drain)
 
     logging.getLogger("argentor.drain").disabled = True
     try:
-        asyncio.run(drained())
+        report = asyncio.run(reported())
     finally:
         logging.getLogger("argentor.drain").disabled = False
+    assert len(report.hook_results) == len(kinds) == report.hooks_succeeded + report.hooks_failed
 
 
 async def test_a_hook_that_comes_too_late_is_refused():
     drain = made()
     drain.begin("test")
-    with pytest.raises(Draining):
-        drain.on_drain("late", asyncio.Event().wait)
+    for phase in PHASES:
+        with pytest.raises(Draining):
+            drain.hook(phase, "late", nothing)
     await within(drain.finished.wait())
 
 
-def test_two_hooks_cannot_have_one_name():
+def test_two_hooks_of_one_phase_cannot_have_one_name():
     drain = made()
-    drain.on_drain("same", asyncio.Event().wait)
+    drain.hook("drain", "same", nothing)
+    drain.hook("final", "same", nothing)
     with pytest.raises(ValueError, match="'same'"):
-        drain.on_drain("same", asyncio.Event().wait)
+        drain.hook("drain", "same", nothing)
 
 
-async def test_the_remaining_time_counts_down_from_the_begin_to_zero():
-    class Hands:
-        at = 50.0
-
-        def monotonic(self):
-            return self.at
-
-    hands = Hands()
-    drain = Drain(clock=hands, drain_s=10)
-    assert drain.remaining_s() == 10
-    hands.at = 55
-    assert drain.remaining_s() == 10
+async def test_without_a_delay_and_without_pre_drain_hooks_it_refuses_at_once():
+    drain = made()
     drain.begin("test")
-    hands.at = 58
-    assert drain.remaining_s() == 7
-    hands.at = 100
-    assert drain.remaining_s() == 0
+    assert drain.refusing
+    assert drain.refused.is_set()
     await within(drain.finished.wait())
 
 
-async def test_leaving_the_lifespan_drains():
-    drain, ran = made(), asyncio.Event()
+async def test_work_is_admitted_until_the_pre_drain_hooks_are_over():
+    drain, seen = made(), []
+
+    async def looks():
+        seen.append((drain.draining, drain.refusing))
+
+    drain.hook("pre_drain", "before", looks)
+    drain.hook("drain", "after", looks)
+    drain.begin("test")
+    assert not drain.refusing
+    await within(drain.finished.wait())
+    assert seen == [(True, False), (True, True)]
+
+
+async def test_work_is_admitted_until_the_ready_delay_is_over():
+    drain = made(ready_delay_s=0.02)
+    drain.begin("test")
+    await asyncio.sleep(0)
+    assert (drain.draining, drain.refusing, drain.finished.is_set()) == (True, False, False)
+    await within(drain.refused.wait())
+    await within(drain.finished.wait())
+
+
+async def test_a_begin_at_once_cuts_the_delay_of_the_drain_that_it_joins():
+    drain = made(ready_delay_s=20.0)
+    drain.begin("test")
+    await asyncio.sleep(0)
+    assert not drain.refusing
+    drain.begin("the server is gone", at_once=True)
+    assert (await within(drain.report())).reason == "test"
+
+
+async def test_the_delay_leaves_the_later_phases_their_time():
+    drain = made(total_s=0.1, ready_delay_s=20.0)
+    drain.hook("drain", "work", nothing)
+    report = await drained(drain)
+    assert (report.hooks_succeeded, report.completed_in_time) == (1, True)
+
+
+class Hands:
+    """A clock that is set by hand."""
+
+    at = 50.0
+
+    def monotonic(self):
+        return self.at
+
+
+async def test_the_remaining_times_count_down_from_the_begin_to_zero():
+    hands, go = Hands(), asyncio.Event()
+    drain = Drain(clock=hands, drain_s=10, total_s=30)
+    drain.hook("drain", "held", go.wait)
+    hands.at = 55
+    assert (drain.remaining_s(), drain.left_s()) == (10, 30)
+    drain.begin("test")
+    for _ in range(2):
+        await asyncio.sleep(0)
+    hands.at = 58
+    assert (drain.remaining_s(), drain.left_s()) == (7, 27)
+    hands.at = 100
+    assert (drain.remaining_s(), drain.left_s()) == (0, 0)
+    go.set()
+    assert not (await within(drain.report())).completed_in_time
+
+
+async def test_its_status_tells_what_goes_on_and_what_is_over():
+    drain, go = made(), asyncio.Event()
+    drain.hook("drain", "one", nothing)
+    drain.hook("cleanup", "two", go.wait)
+    assert (drain.status().status, drain.status().report) == ("serving", None)
+    drain.begin("test")
+    assert drain.status().status == "draining"
+    async with asyncio.timeout(5):
+        while drain.status().phase != "cleanup":  # noqa: ASYNC110  there is no event to wait for: a phase has none
+            await asyncio.sleep(0)
+    seen = drain.status()
+    assert [found.name for found in seen.report.hook_results] == ["one"]
+    assert 0 < seen.remaining_s <= drain.total_s
+    go.set()
+    report = await within(drain.report())
+    assert (drain.status().status, drain.status().phase, drain.status().report) == ("finished", None, report)
+
+
+async def test_leaving_the_lifespan_drains_without_the_delay():
+    drain, ran = made(ready_delay_s=20.0), asyncio.Event()
 
     async def hook():
         ran.set()
 
-    drain.on_drain("hook", hook)
-    async with drain.install():
+    drain.hook("drain", "hook", hook)
+    async with asyncio.timeout(5), drain.install():
         assert not drain.draining
     assert ran.is_set()
     assert drain.finished.is_set()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_begins_the_drain_and_reaches_the_server_too(number):
-    drain, heard = made(), []
-    before = signal.signal(number, lambda *signalled: heard.append(signalled[0]))
-    try:
-        async with drain.install():
-            os.kill(os.getpid(), number)
-            await within(drain.begun.wait())
-            assert heard == [number]
-            os.kill(os.getpid(), number)
-            assert heard == [number, number]
-    finally:
-        signal.signal(number, before)
+async def test_a_drain_that_is_cancelled_is_finished_and_takes_its_hook_with_it():
+    drain, began, cancelled = made(), asyncio.Event(), asyncio.Event()
 
+    async def held():
+        began.set()
+        try:
+            await hangs()
+        finally:
+            cancelled.set()
 
-async def test_the_handlers_are_given_back():
-    def ours(*_):
-        pass
-
-    before = signal.signal(signal.SIGTERM, ours)
-    try:
-        async with made().install():
-            assert signal.getsignal(signal.SIGTERM) is not ours
-        assert signal.getsignal(signal.SIGTERM) is ours
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-async def test_a_handler_that_somebody_set_later_is_left_alone():
-    def later(*_):
-        pass
-
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        async with made().install():
-            signal.signal(signal.SIGTERM, later)
-        assert signal.getsignal(signal.SIGTERM) is later
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-async def test_an_ignored_signal_stays_ignored():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        async with made().install():
-            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def test_off_the_main_thread_it_takes_no_signal():
-    before, seen = signal.getsignal(signal.SIGTERM), []
-
-    async def installed():
-        async with made().install():
-            seen.append(signal.getsignal(signal.SIGTERM))
-
-    thread = Thread(target=asyncio.run, args=(installed(),))
-    thread.start()
-    thread.join(10)
-    assert seen == [before]
-
-
-def test_without_an_asyncio_loop_the_start_is_refused_with_the_way_out():
-    """As under trio: a coroutine that is driven by something else than asyncio."""
-    for ask in (running_loop, lambda: made().install().__aenter__().send(None)):
-        with pytest.raises(ConfigError, match="without '-k trio'"):
-            ask()
-
-
-def test_only_a_hypercorn_worker_has_a_master_to_watch():
-    assert server_stop() is None
-
-
-WORKER = """
-import asyncio, multiprocessing, signal, sys, threading
-sys.path.insert(0, {tests!r})
-from argentor_asgi.ops import drain as module
-from argentor_asgi.ops.clock import SystemClock
-
-drain = module.Drain(clock=SystemClock(), drain_s=5)
-held = asyncio.Event()
-drain.on_drain("held", held.wait)
-
-async def main():
-    {prepare}
-    async with drain.install():
-        signal.raise_signal(signal.SIGTERM)
-        await drain.begun.wait()
-        print("begun", flush=True)
-        {then}
-        held.set()
-        await drain.finished.wait()
-        print("finished", flush=True)
-        await asyncio.sleep({stay})
-    print("left", flush=True)
-
-asyncio.run(main())
-"""
-
-
-def worker(prepare="pass", then="pass", stay="60"):
-    """Run a process in which SIGTERM means death before the drain is installed; return its exit code and output."""
-    code = WORKER.format(tests=str(Path(__file__).parents[1]), prepare=prepare, then=then, stay=stay)
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603  our own interpreter
-    assert "Traceback" not in ended.stderr, ended.stderr
-    return ended.returncode, ended.stdout.split()
-
-
-MASTER = "import threading; multiprocessing.current_process()._kwargs = {'shutdown_event': threading.Event()}"
-MASTER_STOPS = "multiprocessing.current_process()._kwargs['shutdown_event'].set()"
-
-
-@pytest.mark.slow
-def test_where_sigterm_meant_death_the_process_dies_of_it_once_it_has_drained():
-    assert worker() == (-signal.SIGTERM, ["begun", "finished"])
-
-
-@pytest.mark.slow
-def test_a_process_that_its_server_stops_in_time_does_not_die_of_the_signal():
-    assert worker(stay="0") == (0, ["begun", "finished", "left"])
-
-
-@pytest.mark.slow
-def test_the_second_sigterm_kills_at_once_where_it_meant_death():
-    assert worker(then="signal.raise_signal(signal.SIGTERM)") == (-signal.SIGTERM, ["begun"])
-
-
-@pytest.mark.slow
-def test_a_worker_whose_master_stops_it_survives_the_masters_own_sigterm():
-    then = f"{MASTER_STOPS}; signal.raise_signal(signal.SIGTERM)"
-    assert worker(MASTER, then, stay="1.5") == (0, ["begun", "finished", "left"])
-
-
-async def test_the_masters_event_begins_the_drain():
-    class Master:
-        told = False
-
-        def is_set(self):
-            return self.told
-
-    drain, master = made(), Master()
-    watching = asyncio.create_task(drain._watch(master))
-    master.told = True
-    await within(drain.begun.wait())
-    await within(watching)
+    drain.hook("drain", "held", held)
+    drain.begin("test")
+    await within(began.wait())
+    drain._work.cancel()
+    await within(drain.finished.wait())
+    await within(cancelled.wait())
