@@ -51,10 +51,19 @@ class Child:
             spent += int((thread / "schedstat").read_text().split()[0])
         return spent / 1e9
 
+    def fds(self) -> int:
+        """Return how many file descriptors it has open."""
+        return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
+
 
 def hypercorn(loop: str) -> list[str]:
     """Return the command of hypercorn in one process on `loop`, `{fd}` and `{app}` to be filled in."""
     return ["hypercorn", "--workers", "0", "--worker-class", loop, "--bind", "fd://{fd}", "{app}"]
+
+
+def launcher() -> list[str]:
+    """Return the command of the gateway's own launcher, likewise; it takes uvloop where that is installed."""
+    return ["bench.launched", "{app}", "{fd}"]
 
 
 def uvicorn(loop: str) -> list[str]:

@@ -32,11 +32,15 @@ _PEERS = ("starlette", "fastapi", "litestar", "falcon", "blacksheep")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much to measure: `rounds` >= 1, about `seconds` > 0 in all, and whether beside the peers."""
+    """How much to measure: `rounds` >= 1, about `seconds` > 0 in all, whether beside the peers, and `count` >= 1.
+
+    `count`: of what a bench counts instead of timing it, such as connections; 0 where it counts nothing.
+    """
 
     rounds: int
     seconds: float
     peers: bool = True
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,9 @@ from bench.harness import BARE, Goal, Plan, Record, Report, Series, calls_for, f
 CHUNK = 50
 """Calls between two turns of the event loop: background work of an application gets its turns."""
 
+WHOLE = f"{ours.NAME} whole"
+"""The row of a guarded route that answers what `/health` does: auth, limits, request id, trace context, metrics."""
+
 STACK_BAR = 2.5
 """The whole stack in process, as a multiple of the bare callable (design 6.8)."""
 
@@ -47,9 +50,12 @@ def targets(plan: Plan) -> tuple[list[Target], dict[str, Callable[[], App]]]:
     makers |= {name: peers.PEERS[name] for name in peers.present(plan)}
     rows = [Target(name, name) for name in makers]
     if ours.present():
-        makers |= {ours.NAME: ours.keyed, ours.MANY: ours.with_many_routes}
+        makers |= {ours.NAME: ours.keyed, ours.LOGGED: ours.logged, ours.MANY: ours.with_many_routes}
         rows += [
             Target(ours.NAME, ours.NAME),
+            Target(WHOLE, ours.NAME, path=ours.WHOLE_PATH, headers=ours.KEYED),
+            Target(f"{WHOLE} {ours.TRACED}", ours.NAME, path=ours.WHOLE_PATH, headers=ours.KEYED_TRACED),
+            Target(f"{WHOLE} {ours.LOGGED}", ours.LOGGED, path=ours.WHOLE_PATH, headers=ours.KEYED),
             Target(f"{ours.NAME} {ours.MANY}", ours.MANY),
             Target(f"{ours.NAME} guarded", ours.NAME, path="/api/v1/agent/status", headers=ours.KEYED, holds=b"ready"),
             Target(f"{ours.NAME} 404", ours.NAME, path="/no/such", headers=ours.KEYED, status=404, holds=b"not_found"),
@@ -83,19 +89,23 @@ def run(plan: Plan) -> Report:
         settings={"rounds": plan.rounds, "seconds": plan.seconds, "gc": "on, after collect and freeze"},
         series=series,
         absent=[*peers.absent(plan), *peers.missing("uvloop"), *ours.absent()],
-        notes=["driver: the bench's own part of every row", "cpu_us: CPU time of the process, all its threads"],
+        notes=[
+            "driver: the bench's own part of every row",
+            "cpu_us: CPU time of the process, all its threads",
+            f"{WHOLE}: with a key, its limits, request id, trace context and metrics; {ours.LOGGED}: to /dev/null",
+        ],
         goals=goals(series, list(loops)),
     )
 
 
 def goals(series: Sequence[Series], loops: Sequence[str]) -> list[Goal]:
-    """Return the two bars of the hot path, for each loop: against the bare callable, and against the cheapest peer."""
+    """Return the bars of the hot path, for each loop: against the bare callable, and against the cheapest peer."""
     made = []
     for loop in loops:
-        stack = median_ratio(series, loop, ours.NAME, "cpu_us")
-        made.append(Goal(f"{loop}: whole stack / bare", stack, STACK_BAR))
+        for words, row in (("whole stack", WHOLE), ("GET /health", ours.NAME)):
+            made.append(Goal(f"{loop}: {words} / bare", median_ratio(series, loop, row, "cpu_us"), STACK_BAR))
         best = _cheapest(series, loop)
-        against = None if best is None else median_ratio(series, loop, ours.NAME, "cpu_us", best)
+        against = None if best is None else median_ratio(series, loop, WHOLE, "cpu_us", best)
         made.append(Goal(f"{loop}: whole stack / cheapest peer ({best or 'none'})", against, 1.0))
     return made
 
@@ -175,13 +185,17 @@ async def _batch(live: _Live, count: int) -> tuple[float, float]:
 def _quiet() -> Iterator[None]:
     """Send what applications write to their terminal, such as access lines, to nowhere while they are measured."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    sys.stderr.flush()
+    kept = [os.dup(fd) for fd in (1, 2)]
     sink = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, 1)
+    for fd in (1, 2):
+        os.dup2(sink, fd)
+    os.close(sink)
     try:
         yield
     finally:
         sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(sink)
+        sys.stderr.flush()
+        for fd, was in zip((1, 2), kept, strict=True):
+            os.dup2(was, fd)
+            os.close(was)

@@ -9,9 +9,16 @@ import re
 import time
 from dataclasses import dataclass, field
 
+from bench.calls import Headers
+
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 REQUEST = b"GET /health HTTP/1.1\r\nhost: 127.0.0.1:8000\r\nuser-agent: bench/1\r\naccept: */*\r\n\r\n"
+
+PROBE_S = 30.0
+"""How long a probe waits for its answer; nobody should."""
+
+CLOSING = b"GET /health HTTP/1.1\r\nhost: 127.0.0.1:8000\r\nconnection: close\r\n\r\n"
 
 
 class BadAnswer(Exception):
@@ -48,8 +55,9 @@ def cut(data: bytes) -> tuple[bytes, bool, int] | None:
 class _Caller(asyncio.Protocol):
     """One connection that asks until `deadline`, then ends; `ended` says how."""
 
-    def __init__(self, tally: Tally, deadline: float) -> None:
+    def __init__(self, tally: Tally, deadline: float, request: bytes) -> None:
         self.tally = tally
+        self.request = request
         self.deadline = deadline
         self.ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._data = b""
@@ -86,7 +94,7 @@ class _Caller(asyncio.Protocol):
     def _ask(self, now: float) -> None:
         assert self._transport is not None
         self._asked = now
-        self._transport.write(REQUEST)
+        self._transport.write(self.request)
 
     def _end(self, error: Exception | None) -> None:
         if self.ended.done():
@@ -99,20 +107,46 @@ class _Caller(asyncio.Protocol):
             self._transport.abort()
 
 
-async def load(port: int, concurrency: int, seconds: float) -> Tally:
+def request_of(path: str, headers: Headers) -> bytes:
+    """Return a GET as bytes."""
+    return b"\r\n".join([b"GET %s HTTP/1.1" % path.encode(), *(b"%s: %s" % header for header in headers)]) + b"\r\n\r\n"
+
+
+async def load(port: int, concurrency: int, seconds: float, request: bytes = REQUEST) -> Tally:
     """Ask over `concurrency` connections for `seconds`, and return the tally; raises `BadAnswer`, `TimeoutError`."""
     tally = Tally()
     began = time.perf_counter()
     async with asyncio.timeout(seconds + 10), asyncio.TaskGroup() as group:
         for _ in range(concurrency):
-            group.create_task(_caller(port, tally, began + seconds))
+            group.create_task(_caller(port, tally, began + seconds, request))
     tally.elapsed_s = time.perf_counter() - began
     return tally
 
 
-async def _caller(port: int, tally: Tally, deadline: float) -> None:
+async def _caller(port: int, tally: Tally, deadline: float, request: bytes) -> None:
     """Keep one connection asking; a server that closes after so many requests is met again on a new connection."""
     loop = asyncio.get_running_loop()
     while time.perf_counter() < deadline:
-        _, caller = await loop.create_connection(lambda: _Caller(tally, deadline), "127.0.0.1", port)
+        _, caller = await loop.create_connection(lambda: _Caller(tally, deadline, request), "127.0.0.1", port)
         await caller.ended
+
+
+async def probes(port: int, seconds: float, every_s: float, request: bytes = CLOSING) -> Tally:
+    """Ask now and then for `seconds`, on a new connection each time; a latency includes the connecting."""
+    tally = Tally()
+    began = time.perf_counter()
+    while (now := time.perf_counter()) < began + seconds:
+        tally.latencies_s.append(await _probe(port, request))
+        await asyncio.sleep(max(0.0, every_s - (time.perf_counter() - now)))
+    tally.elapsed_s = time.perf_counter() - began
+    return tally
+
+
+async def _probe(port: int, request: bytes) -> float:
+    tally = Tally()
+    began = time.perf_counter()
+    _, caller = await asyncio.get_running_loop().create_connection(
+        lambda: _Caller(tally, 0.0, request), "127.0.0.1", port
+    )
+    await asyncio.wait_for(caller.ended, PROBE_S)
+    return time.perf_counter() - began

@@ -4,6 +4,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,13 @@ if TYPE_CHECKING:
 NAME = "argentor"
 MANY = "+2000 routes"
 ROUTES = 2000
+LOGGED = "+access log"
+TRACED = "+traceparent"
+WHOLE_PATH = "/bench/whole"
 
 KEY = "bench-0123456789abcdef0123456789abcdef"
 KEYED: Headers = (*HEADERS, (b"authorization", f"Bearer {KEY}".encode()))
+KEYED_TRACED: Headers = (*KEYED, (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
 KEYED_JSON: Headers = (*KEYED, (b"content-type", b"application/json"))
 QUESTION = "what is 6 * 7?"
 CHAT_PATH = "/api/v1/agent/chat"
@@ -37,6 +42,11 @@ _WANTED: Mapping[str, str] = {
     "ARGENTOR_LIMITS_REQUESTS_PER_MINUTE": _HIGHEST,
     "ARGENTOR_LIMITS_REQUESTS_PER_HOUR": _HIGHEST,
     "ARGENTOR_LIMITS_TOKENS_PER_DAY": "1000000000",
+    "ARGENTOR_LIMITS_STREAMS_PER_PRINCIPAL": _HIGHEST,
+    "ARGENTOR_LIMITS_RUNS_PER_PRINCIPAL": _HIGHEST,
+    "ARGENTOR_LIMITS_ENABLED": "true",
+    "ARGENTOR_LOG_ACCESS": "false",
+    "ARGENTOR_SHUTDOWN_READY_DELAY_S": "0",
 }
 
 
@@ -69,11 +79,40 @@ def config() -> "Config":
     return load(environment(), Path("/nonexistent"))
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What the guarded route answers: as `/health` does."""
+
+    status: str = "ok"
+    service: str = NAME
+
+
+def whole() -> Callable[..., Awaitable[Whole]]:
+    """Return a guarded route that does nothing but answer, so that its row shows what stands in front of it."""
+    from argentor_asgi.asgi.route import route
+
+    answered = Whole()
+
+    async def answer() -> Whole:
+        """Answer."""
+        return answered
+
+    return route("GET", WHOLE_PATH, needs="ops:read")(answer)
+
+
 def keyed() -> "App":
     """Make the gateway."""
     from argentor_asgi import create_app
 
-    return create_app(config())
+    return create_app(config(), routes=[whole()])
+
+
+def logged() -> "App":
+    """Make the gateway that writes a line for each request."""
+    from argentor_asgi import create_app
+
+    made = config()
+    return create_app(replace(made, log=replace(made.log, access=True)), routes=[whole()])
 
 
 def with_many_routes() -> "App":

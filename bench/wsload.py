@@ -28,6 +28,14 @@ class BadFrame(Exception):
     """The server sent what this client does not count."""
 
 
+def handshake(path: str, headers: Headers) -> bytes:
+    """Return the request that opens a socket; the sample key of RFC 6455, 1.3 will do, for nobody caches here."""
+    lines = [b"GET %s HTTP/1.1" % path.encode(), b"upgrade: websocket", b"connection: Upgrade"]
+    lines += [b"sec-websocket-version: 13", b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="]
+    lines += [b"%s: %s" % header for header in headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
 def frame(opcode: int, payload: bytes) -> bytes:
     """Return one final frame of a client.
 
@@ -90,11 +98,8 @@ class Socket(asyncio.Protocol):
         self._wake()
 
     def start(self, path: str, headers: Headers) -> None:
-        """Send the opening handshake; the sample key of RFC 6455, 1.3 will do, for nobody caches here."""
-        lines = [b"GET %s HTTP/1.1" % path.encode(), b"upgrade: websocket", b"connection: Upgrade"]
-        lines += [b"sec-websocket-version: 13", b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="]
-        lines += [b"%s: %s" % header for header in headers]
-        self._write(b"\r\n".join(lines) + b"\r\n\r\n")
+        """Send the opening handshake."""
+        self._write(handshake(path, headers))
 
     def send(self, text: bytes) -> None:
         """Send one text message."""

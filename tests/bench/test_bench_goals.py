@@ -11,16 +11,18 @@ def _said(goals):
 
 
 def test_the_stack_is_held_against_the_bare_callable_and_the_cheapest_peer():
-    series = _series("asyncio", "cpu_us", bare=2.0, falcon=10.0, blacksheep=8.0, argentor=6.0)
+    mine = {"argentor": 5.0, "argentor whole": 6.0}
+    series = _series("asyncio", "cpu_us", bare=2.0, falcon=10.0, blacksheep=8.0, **mine)
     assert _said(inproc.goals(series, ["asyncio"])) == [
         ("asyncio: whole stack / bare", 3.0, "MISSED"),
+        ("asyncio: GET /health / bare", 2.5, "met"),
         ("asyncio: whole stack / cheapest peer (blacksheep)", 0.75, "met"),
     ]
 
 
 def test_without_the_gateway_or_peers_the_bars_are_not_measured():
     goals = inproc.goals(_series("asyncio", "cpu_us", bare=2.0), ["asyncio"])
-    assert [goal.verdict for goal in goals] == ["not measured", "not measured"]
+    assert [goal.verdict for goal in goals] == ["not measured"] * 3
 
 
 def test_throughput_is_a_share_of_the_bare_callables():
