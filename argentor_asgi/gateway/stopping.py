@@ -13,9 +13,9 @@ from argentor_asgi.gateway.connections import Connections
 from argentor_asgi.gateway.runs import Runs
 from argentor_asgi.ops.drain import Drain
 
-RESERVE_S: Final = 1.0
+ENDING_S: Final = 1.0
 """What runs leave of the time: for cancelling those that did not finish, and for telling their clients."""
-RESERVE_SHARE: Final = 0.25
+ENDING_SHARE: Final = 0.5
 """The same as a share of a time that is short."""
 
 
@@ -79,4 +79,4 @@ class Stopping:
 
 def run_time(within_s: float) -> float:
     """Return how long runs may go on, in s, when everything must be over `within_s`."""
-    return within_s - min(RESERVE_S, within_s * RESERVE_SHARE)
+    return within_s - min(ENDING_S, within_s * ENDING_SHARE)

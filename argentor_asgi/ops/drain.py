@@ -53,7 +53,7 @@ class Drain:
     """The one truth about whether this process stops; it only ever goes from serving to draining to finished.
 
     `begun`, `refused` and `finished` are levels: who waits late does not wait. `draining` and `refusing` say the first
-    two without waiting. `drain_s`: seconds that work has to end. `total_s`: seconds from the beginning until the
+    two without waiting. `drain_s`: seconds that work has to end by itself. `total_s`: seconds from the beginning until the
     process should be gone, > 0. `ready_delay_s`: seconds to go on admitting after readiness is off; until the drain
     begins it may be set. Not thread-safe: from a signal handler or a thread,
     `loop.call_soon_threadsafe(drain.begin, reason)`.

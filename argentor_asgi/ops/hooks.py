@@ -17,9 +17,9 @@ Phase = Literal["pre_drain", "drain", "cleanup", "final"]
 PHASES: Final[Sequence[Phase]] = get_args(Phase)
 """In their order: before work is refused; work ends; what it left is written; what was measured is sent."""
 LIMITS_S: Final[Mapping[Phase, float]] = {"pre_drain": 5.0, "cleanup": 10.0, "final": 5.0}
-"""How long a phase may take; `drain` has the time that the configuration gives it."""
+"""How long a phase may take; `drain` has what the configuration gives to work, and `KEPT_S` to end the rest."""
 KEPT_S: Final = 1.0
-"""What a phase leaves of the whole time to each one after it, and to the server that closes last."""
+"""What a phase leaves of the whole time to each one after it, to the server that closes last, and to ending work."""
 KEPT_SHARE: Final = 0.1
 """The same as a share of a whole time that is short."""
 CANCEL_S: Final = 0.5
@@ -102,9 +102,9 @@ class Budget:
     def deadline(self, phase: Phase, now: float) -> float:
         """Return when a phase that begins `now` is over: at its own limit, or where the later ones need the rest.
 
-        Even `drain_s` 0 leaves the phase the time that is kept, since work must be ended and not only dropped.
+        Beyond `drain_s` its phase has the time that is kept, since what did not end must be ended, not dropped.
         """
-        limit_s = max(self.kept_s, LIMITS_S.get(phase, self.drain_s))
+        limit_s = LIMITS_S.get(phase, self.drain_s + self.kept_s)
         return min(now + limit_s, self.latest(phase))
 
     def latest(self, phase: Phase) -> float:

@@ -46,7 +46,7 @@ def test_a_hook_that_could_never_run_is_refused(wrong, words):
 
 def test_the_defaults_give_each_phase_what_it_is_promised():
     budget = Budget(0.0, 15.0, 30.0)
-    assert [budget.deadline(phase, now) for phase, now in zip(PHASES, (0, 0, 15, 25), strict=True)] == [5, 15, 25, 29]
+    assert [budget.deadline(phase, now) for phase, now in zip(PHASES, (0, 0, 15, 25), strict=True)] == [5, 16, 25, 29]
     assert (budget.kept_s, budget.cancel_s) == (KEPT_S, CANCEL_S)
 
 
