@@ -15,6 +15,7 @@ from argentor_asgi.errors import ConfigError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from datetime import datetime
 
 OK: Final = 0
 FOUND_WRONG: Final = 1
@@ -63,6 +64,12 @@ def _parser() -> "ArgumentParser":
             command.add_argument("--bind", action="append", metavar="ADDRESS", help=places)
         if run is new_key:
             command.add_argument("name", nargs="?", help="what the logs call the key's holder")
+            command.add_argument(
+                "--scopes", metavar="A,B", help="what its holder may do, such as chat:write; * for all"
+            )
+            command.add_argument("--tenant", help="whose data its holder works with")
+            command.add_argument("--plan", help="which of the configured plans limits its holder")
+            command.add_argument("--expires", metavar="WHEN", help="90d for days from now, or 2030-01-31T00:00:00Z")
     return parser
 
 
@@ -112,12 +119,53 @@ def new_key(arguments: "Namespace") -> int:
     """Print a fresh key, which is stored nowhere, and the entry that lets the gateway know it."""
     from argentor_asgi.security import keys  # noqa: PLC0415  only this command makes keys
 
+    made = keys.new_key()
+    rights = {name: value for name in ("scopes", "tenant", "plan", "expires") if (value := getattr(arguments, name))}
     try:
-        key, entry = keys.new_key(arguments.name)
-    except ValueError:
-        return _cannot("a key's name is 1 to 64 letters, digits, `.`, `_` and `-`, and not `anonymous` or `sha256`")
-    _print(f"The key, shown only this once:\n  {key}\nIts entry in auth.api_keys:\n  {entry}")
+        entry = keys.entry_of(made, arguments.name)
+        if rights:
+            entry = _row(arguments.name or made.id, made.digest.hex(), rights)
+    except ValueError as error:
+        return _cannot(str(error))
+    where = "What knows it in argentor.toml" if rights else "Its entry in auth.api_keys"
+    indented = entry.replace("\n", "\n  ")
+    _print(f"The key, shown only this once:\n  {made.text.reveal()}\n{where}:\n  {indented}")
     return OK
+
+
+def _row(name: str, digest: str, rights: dict[str, str]) -> str:
+    """Return the row of `auth.keys` for a key with these rights, checked; raises `ConfigError` and `ValueError`."""
+    import json  # noqa: PLC0415  its strings are TOML's too
+    from datetime import UTC, datetime  # noqa: PLC0415  only for keys that expire
+
+    from argentor_asgi.config import options  # noqa: PLC0415  as above
+    from argentor_asgi.settings import convert  # noqa: PLC0415  as above
+
+    row: dict[str, object] = {"name": name, "sha256": digest, **rights}
+    if "scopes" in rights:
+        row["scopes"] = [scope.strip() for scope in rights["scopes"].split(",")]
+    if "expires" in rights:
+        row["expires_at"] = _moment(str(row.pop("expires")), datetime.now(UTC))
+    convert(next(option for option in options() if option.name == "auth.keys"), [row], source="new-key")
+    shown = {key: value.isoformat() if isinstance(value, datetime) else json.dumps(value) for key, value in row.items()}
+    return "\n".join(("[[auth.keys]]", *(f"{key} = {value}" for key, value in shown.items())))
+
+
+def _moment(text: str, now: "datetime") -> "datetime":
+    """Return the time some days after `now`, or that RFC 3339 spells; raises `ValueError` unless it is ahead."""
+    import re  # noqa: PLC0415  as above
+    from datetime import datetime, timedelta  # noqa: PLC0415  as above
+
+    days = re.fullmatch(r"([0-9]{1,5})d", text)
+    try:
+        found = now + timedelta(days=int(days[1])) if days else datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("--expires is days such as 90d, or a time such as 2030-01-31T00:00:00Z") from None
+    if found.tzinfo is None:
+        raise ValueError("--expires needs an offset from UTC, such as the Z in 2030-01-31T00:00:00Z")
+    if found <= now:
+        raise ValueError("--expires is in the past: nobody could ever use the key")
+    return found.replace(microsecond=0)
 
 
 def doctor(arguments: "Namespace") -> int:

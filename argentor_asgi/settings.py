@@ -258,6 +258,11 @@ def _check_origins(origins: tuple[str, ...]) -> None:
         origin_of(origin)
 
 
+def _check_plan(plan: str | None) -> None:
+    if plan is not None:
+        check_name(plan)
+
+
 def _check_networks(networks: tuple[str, ...]) -> None:
     from ipaddress import ip_network  # noqa: PLC0415  only where a proxy is trusted
 
@@ -293,6 +298,7 @@ _RULES: Mapping[str, Callable[..., None]] = {
     "auth.api_keys": _check_entries,
     "auth.keys": _check_keys,
     "auth.keys[].name": check_name,
+    "auth.keys[].plan": _check_plan,
     "auth.keys[].scopes": check_scopes,
     "auth.keys[].tenant": check_name,
     "auth.trusted_proxies": _check_networks,

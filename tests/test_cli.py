@@ -3,12 +3,16 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
+import tomllib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from argentor_asgi import __version__, cli
-from argentor_asgi.config import Secret
+from argentor_asgi.api_keys import Secret, parse_key
+from argentor_asgi.config import load
 from argentor_asgi.security.identity import Principal
 from argentor_asgi.security.keys import Keys
 
@@ -55,21 +59,66 @@ def test_a_wrong_configuration_is_one_line_and_exit_2(command: str, capsys: pyte
     assert printed.err.startswith("argentor: limits.runs (")
 
 
+def made_key(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:
+    """Return the key and the entry that `new-key` prints."""
+    assert cli.main(["new-key", *arguments]) == 0
+    printed = capsys.readouterr().out
+    found = re.fullmatch(r"The key, shown only this once:\n  (\S+)\n[^\n]+:\n(.+)\n", printed, re.DOTALL)
+    return found[1], textwrap.dedent(found[2])
+
+
 def test_new_key_prints_a_key_and_the_entry_that_knows_it(capsys: pytest.CaptureFixture[str]):
-    assert cli.main(["new-key", "ops"]) == 0
-    key, entry = re.findall(r"^  (\S+)$", capsys.readouterr().out, re.MULTILINE)
-    assert Keys([Secret(entry)]).verify(key.encode()) == Principal("ops")
+    key, entry = made_key(capsys, "ops")
+    assert key.startswith("agtr_")
+    assert Keys([parse_key(Secret(entry))]).verify(key.encode(), 0.0).principal == Principal("ops")
 
 
 def test_new_key_needs_no_name(capsys: pytest.CaptureFixture[str]):
-    assert cli.main(["new-key"]) == 0
-    assert ":sha256:" in capsys.readouterr().out
+    key, entry = made_key(capsys)
+    assert entry.partition(":")[0] == key.split("_")[1]
 
 
-@pytest.mark.parametrize("name", ["anonymous", "a b", "a:b"])
-def test_new_key_refuses_a_name_that_cannot_be_configured(name: str, capsys: pytest.CaptureFixture[str]):
-    assert cli.main(["new-key", name]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+def test_new_key_with_rights_prints_the_row_that_the_configuration_takes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    rights = ["--scopes", "chat:write, runs:read", "--tenant", "acme", "--plan", "pro", "--expires", "90d"]
+    key, row = made_key(capsys, "ci", *rights)
+    assert key not in row
+    (tmp_path / "argentor.toml").write_text(f"[plans.pro]\nruns = 1\n{row}\n")
+    [held] = load({}, tmp_path).auth.held
+    found = Keys([held]).verify(key.encode(), 0.0)
+    assert (found.principal, found.principal.plan) == (Principal("ci", "acme"), "pro")
+    assert found.principal.scopes == {"chat:write", "runs:read"}
+    assert timedelta(days=89) < held.expires_at - datetime.now(UTC) <= timedelta(days=90)
+
+
+def test_new_key_takes_a_time_and_names_nobody_who_is_not_named(capsys: pytest.CaptureFixture[str]):
+    _, row = made_key(capsys, "--expires", "2200-01-31T00:00:00+01:00")
+    assert tomllib.loads(row)["auth"]["keys"][0]["expires_at"] == datetime(2200, 1, 30, 23, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["anonymous"], "a name is"),
+        (["a b"], "a name is"),
+        (["a:b", "--plan", "pro"], "a name is"),
+        (["--scopes", "chat"], "'chat' is no scope"),
+        (["--tenant", "a b"], "auth.keys[0].tenant (new-key) is 'a b'"),
+        (["--plan", "a b"], "auth.keys[0].plan (new-key) is 'a b'"),
+        (["--expires", "soon"], "--expires is days such as 90d"),
+        (["--expires", "0d"], "in the past"),
+        (["--expires", "2020-01-01T00:00:00Z"], "in the past"),
+        (["--expires", "2200-01-01T00:00:00"], "needs an offset"),
+    ],
+)
+def test_new_key_refuses_what_could_not_be_configured(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+):
+    assert cli.main(["new-key", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert words in printed.err
 
 
 def test_doctor_prints_a_line_for_each_finding(capsys: pytest.CaptureFixture[str]):

@@ -6,6 +6,7 @@ page of another origin may neither open a socket nor, where no key is asked for,
 """
 
 from collections.abc import Callable
+from time import time
 from typing import TypeVar
 
 from argentor_asgi.asgi.app import Guard, SocketGuard
@@ -42,7 +43,7 @@ class Authenticator:
 
         Raises `ValueError` for what `config.check` refuses.
         """
-        self._keys = Keys(auth.api_keys)
+        self._keys = Keys(auth.held)
         self._has_keys = len(self._keys) > 0
         self._allow_anonymous = auth.allow_anonymous
         self._allow_query_key = auth.allow_query_key
@@ -63,10 +64,10 @@ class Authenticator:
             presented = query_credential(incoming)
         if presented is None:
             return None
-        principal = self._keys.verify(presented)
-        if principal is None:
+        found = self._keys.verify(presented, time())
+        if found is None:
             raise Unauthenticated("The API key is not valid.", headers=CHALLENGE)
-        return principal
+        return found.principal
 
     def _without_key(self, incoming: Incoming) -> Principal:
         if self._allow_anonymous:

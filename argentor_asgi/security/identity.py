@@ -19,7 +19,7 @@ class Principal:
     key_id: str | None = field(default=None, compare=False)
 
     def may(self, scope: str) -> bool:
-        """Say whether the principal holds `scope`, itself or by `*`."""
+        """Say whether the principal holds `scope`, itself or by `*`; `admin` grants nothing but what asks for it."""
         return scope in self.scopes or "*" in self.scopes
 
 

@@ -20,7 +20,7 @@ from argentor_asgi.security.identity import ANONYMOUS, Principal
 LOCAL = ("127.0.0.1", 8000)
 PUBLIC = ("192.0.2.7", 8000)
 CLIENT = ("127.0.0.1", 40000)
-OPS = Principal("ops")
+OPS = Principal("ops", key_id="ops")
 
 
 async def receive() -> dict[str, Any]:
