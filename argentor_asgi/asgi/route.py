@@ -55,13 +55,15 @@ class Declaration:
     also: tuple[int, ...] = ()
     tags: tuple[str, ...] = ()
     produces: str = "application/json"
+    even_draining: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Route:
     """One method on one path, and what it has answered so far.
 
-    `needs`: the scope that its caller must hold, None for a public route. `statuses`: answers by status; 499 counts
+    `needs`: the scope that its caller must hold, None for a public route. `even_draining`: whether it answers while the
+    gateway stops. `statuses`: answers by status; 499 counts
     the clients that left before theirs. `buckets`: answers by the seconds that they took to be ready, not cumulative,
     one more than `BUCKETS_S`; `seconds`: their sum. A stream is counted when it starts.
     """
@@ -75,6 +77,7 @@ class Route:
     also: tuple[int, ...] = ()
     tags: tuple[str, ...] = ()
     produces: str = "application/json"
+    even_draining: bool = False
     summary: str = ""
     description: str = ""
     statuses: dict[int, int] = field(default_factory=lambda: defaultdict(int))
@@ -119,13 +122,17 @@ def route(
     also: Sequence[int] = (),
     tags: Sequence[str] = (),
     produces: str = "application/json",
+    even_draining: bool = False,
 ) -> Callable[[H], H]:
     """Declare that a handler answers `method` on `template`; a handler may be declared for several.
 
     `needs=None` makes the route public, on purpose. `status`: of a successful answer; `also`: others that come with
-    the same shape, by a `Reply`. `produces`: its media type. A declaration that cannot work is found at build.
+    the same shape, by a `Reply`. `produces`: its media type. `even_draining`: answer while the gateway stops as well,
+    as public routes do. A declaration that cannot work is found at build.
     """
-    return _declare(Declaration(method, template, needs, tuple(errors), status, tuple(also), tuple(tags), produces))
+    return _declare(
+        Declaration(method, template, needs, tuple(errors), status, tuple(also), tuple(tags), produces, even_draining)
+    )
 
 
 def socket(template: str, *, needs: str | None, tags: Sequence[str] = ()) -> Callable[[H], H]:
@@ -181,6 +188,7 @@ def _row(handler: Handler, said: Declaration) -> Route | Socket:
         also=said.also,
         tags=said.tags,
         produces=said.produces,
+        even_draining=said.even_draining,
         summary=summary,
         description=description,
     )
