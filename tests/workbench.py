@@ -12,6 +12,7 @@ from argentor_asgi.agent.skills import Skill, SkillRegistry
 from argentor_asgi.errors import GatewayError
 from argentor_asgi.ops.clock import SystemClock
 from argentor_asgi.ops.metrics import Metrics
+from argentor_asgi.ops.spans import NO_SPANS, Spans
 from argentor_asgi.protocol.events import Cancelled, Done, Error, LoggedEvent, RunEvent, RunStarted
 from argentor_asgi.protocol.grammar import check
 from argentor_asgi.protocol.messages import Message, Part
@@ -50,6 +51,8 @@ class Workbench:
     events: list[RunEvent] = field(default_factory=list)
     context: RunContext = field(default_factory=lambda: RunContext("r0", SESSION, ME))
     metrics: Metrics = field(default_factory=lambda: Metrics(clock=SystemClock()))
+    spans: Spans = NO_SPANS
+    trace: str | None = None
     runs: int = 0
 
     async def open(self) -> None:
@@ -60,7 +63,7 @@ class Workbench:
         message = Message(f"u{self.runs}", "user", text, SESSION, NOW, (Part("text", text=text),))
         await self.store.append(SESSION, [message])
         self.runs += 1
-        self.context = RunContext(f"r{self.runs}", SESSION, ME)
+        self.context = RunContext(f"r{self.runs}", SESSION, ME, trace=self.trace)
         self.events = [RunStarted(self.context.run_id, SESSION, self.backend.model, NOW)]
 
     async def carry(self) -> Worked:
@@ -105,6 +108,7 @@ class Workbench:
             system_prompt=self.system_prompt,
             max_turns=self.max_turns,
             context_messages=self.context_messages,
+            spans=self.spans,
         )
 
 

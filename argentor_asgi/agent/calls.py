@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 from argentor_asgi.agent.skills import SkillContext, SkillOutput, SkillRegistry
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.ops.metrics import Metrics
+from argentor_asgi.ops.spans import UNKNOWN_SKILL, Spans, header, skill_ended
 from argentor_asgi.protocol.events import RunEvent, ToolResult
 from argentor_asgi.protocol.turn import CANCELLED, Call, Streak
 
@@ -35,10 +36,12 @@ class Calls:
         skills: SkillRegistry,
         metrics: Metrics,
         clock: Clock,
-        context: Callable[[str], SkillContext],
+        context: Callable[[str, str | None], SkillContext],
         emit: Emit,
+        spans: Spans,
+        trace: str | None,
     ) -> None:
-        """Prepare; `context` makes what a skill is told from a call's id."""
+        """Prepare; `context` makes what a skill is told, from a call's id and trace. `trace`: the run's."""
         self.outputs: dict[str, tuple[str, bool]] = {}
         self.streak = Streak()
         self._skills = skills
@@ -46,6 +49,8 @@ class Calls:
         self._clock = clock
         self._context = context
         self._emit = emit
+        self._spans = spans
+        self._trace = trace
 
     async def run(self, calls: Sequence[Call]) -> None:
         """Run the calls of a turn, together when each may, and tell their results in call order.
@@ -73,12 +78,26 @@ class Calls:
     async def _call(self, call: Call) -> Outcome:
         """Run one call; its output counts from then on, even if nobody hears it."""
         began = self._clock.monotonic()
-        if call.refusal is None:
-            output = await self._skills.call(call.name, call.arguments or {}, self._context(call.id))
-        else:
-            output = SkillOutput(call.refusal, is_error=True)
+        output = await self._traced(call)
         self.outputs[call.id] = (output.content, output.is_error)
         return output, self._clock.monotonic() - began
+
+    async def _traced(self, call: Call) -> SkillOutput:
+        """Return what the call comes to; its span ends with it, however it does."""
+        span = self._spans.begin(self._trace)
+        error: str | None = "cancelled"
+        try:
+            output = await self._output(call, header(span, self._trace))
+            error = "tool_error" if output.is_error else None
+        finally:
+            name = call.name if self._skills.get(call.name) is not None else UNKNOWN_SKILL
+            skill_ended(self._spans, span, name=name, call_id=call.id, error=error)
+        return output
+
+    async def _output(self, call: Call, trace_parent: str | None) -> SkillOutput:
+        if call.refusal is not None:
+            return SkillOutput(call.refusal, is_error=True)
+        return await self._skills.call(call.name, call.arguments or {}, self._context(call.id, trace_parent))
 
     async def _report(self, call: Call, output: SkillOutput, seconds: float) -> None:
         if self._skills.get(call.name) is not None:

@@ -19,7 +19,8 @@ from argentor_asgi.agent.skills import SkillContext, SkillRegistry
 from argentor_asgi.errors import ContextOverflow, GatewayError, MaxTurns, ProviderUnavailable, RunTimeout, ToolFailed
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.ops.metrics import Metrics
-from argentor_asgi.protocol.events import RunEvent, Steered, TurnEnd
+from argentor_asgi.ops.spans import NO_SPANS, Span, Spans, header, run_ended, turn_ended
+from argentor_asgi.protocol.events import RunEvent, Steered, TextDelta, TurnEnd
 from argentor_asgi.protocol.llm import Finish, LlmEvent, LlmRequest
 from argentor_asgi.protocol.messages import Message, Part, Role, Usage, plain_text
 from argentor_asgi.protocol.schema import JsonObject, to_builtins
@@ -50,14 +51,16 @@ log = logging.getLogger("argentor.agent")
 class RunContext:
     """One run, between its owner and the loop.
 
-    `deadline`: monotonic s on the runner's clock, None for none. The fields from `text` on are filled by the loop, and
-    are right after any ending: the text of the last turn as far as it came, the turns begun, the tokens of them all.
+    `deadline`: monotonic s on the runner's clock, None for none. `trace`: the `traceparent` of what asked for the run.
+    The fields from `text` on are filled by the loop, and are right after any ending: the text of the last turn as far
+    as it came, the turns begun, the tokens of them all.
     """
 
     run_id: str
     session_id: str
     scope: Scope
     deadline: float | None = None
+    trace: str | None = None
     steering: deque[str] = field(default_factory=deque)
     is_listening: bool = True
     text: str = ""
@@ -87,6 +90,7 @@ class AgentRunner:
         system_prompt: str,
         max_turns: int = 20,
         context_messages: int = 100,
+        spans: Spans = NO_SPANS,
     ) -> None:
         """Keep the collaborators. `max_turns` (>= 1): model calls of a run; `context_messages` (>= 1) of history."""
         self.backend = backend
@@ -97,6 +101,7 @@ class AgentRunner:
         self.system_prompt = system_prompt
         self.max_turns = max_turns
         self.context_messages = context_messages
+        self.spans = spans
 
     async def run(self, context: RunContext, emit: Emit) -> None:
         """Work one user message, already in the session, to its answer in `context.text`.
@@ -107,7 +112,8 @@ class AgentRunner:
         is stored and each stored call has a result; then a cancel goes on as `CancelledError`. That takes a moment, and
         never more than `CLEANUP_S` for each thing that hangs; a second cancel meanwhile cuts it short.
         """
-        work = _Work(self, context, emit)
+        span, code = self.spans.begin(context.trace), None
+        work = _Work(self, context, emit, header(span, context.trace))
         left = None if context.deadline is None else context.deadline - self.clock.monotonic()
         deadline = asyncio.timeout(left)
         try:
@@ -115,16 +121,20 @@ class AgentRunner:
                 await work.loop()
         except BaseException as error:
             is_late = isinstance(error, TimeoutError) and deadline.expired()
-            await work.settle(RunTimeout.code if is_late else _code(error))
+            code = RunTimeout.code if is_late else _code(error)
+            await work.settle(code)
             if is_late:
                 raise RunTimeout from None
             raise
+        finally:
+            told = {"run_id": context.run_id, "session_id": context.session_id}
+            run_ended(self.spans, span, **told, usage=context.usage, error=code)
 
 
 class _Work:
     """One run being worked: the history as stored, and what is not stored yet."""
 
-    def __init__(self, runner: AgentRunner, context: RunContext, emit: Emit) -> None:
+    def __init__(self, runner: AgentRunner, context: RunContext, emit: Emit, trace: str | None) -> None:
         self._runner = runner
         self._context = context
         self._emit = emit
@@ -132,11 +142,23 @@ class _Work:
         self._taken: set[str] = set()
         self._next_index = 0
         self._untold: deque[RunEvent] = deque()
+        self._began = runner.clock.monotonic()
+        self._is_heard = False
+        self._trace = trace
+        self._span: Span | None = None
         self._turn: Turn | None = None
         self._calls: Sequence[Call] = ()
         # No bound method of its own: in a cycle, all that the run said would wait for the garbage collector.
         told = partial(_skill_context, context, runner.clock)
-        self._skills = Calls(skills=runner.skills, metrics=runner.metrics, clock=runner.clock, context=told, emit=emit)
+        self._skills = Calls(
+            skills=runner.skills,
+            metrics=runner.metrics,
+            clock=runner.clock,
+            context=told,
+            emit=emit,
+            spans=runner.spans,
+            trace=trace,
+        )
         self._may_shrink = True
         self._write: asyncio.Task[None] | None = None
 
@@ -161,8 +183,8 @@ class _Work:
         """Read one model call to its end, or to where it breaks off."""
         self._context.turns, self._context.text = number, ""
         turn = self._turn = Turn(next_index=self._next_index, taken=self._taken)
-        tools = self._runner.skills.specs()
-        stream = self._stream(LlmRequest(self._runner.system_prompt, tuple(self._history), tools))
+        self._span = self._runner.spans.begin(self._trace)
+        stream = self._stream(self._request())
         try:
             while (event := await self._next(stream)) is not None and turn.finish is None:
                 await self._tell(turn.feed(event))
@@ -171,11 +193,20 @@ class _Work:
             await _close(stream)
         return turn
 
+    def _request(self) -> LlmRequest:
+        runner = self._runner
+        trace_parent = header(self._span, self._trace)
+        return LlmRequest(runner.system_prompt, tuple(self._history), runner.skills.specs(), trace_parent=trace_parent)
+
     async def _tell(self, events: Sequence[RunEvent]) -> None:
         """Emit the events, behind those that a cancel kept from being told."""
         self._untold.extend(events)
         while self._untold:
-            await self._emit(self._untold.popleft())
+            event = self._untold.popleft()
+            if not self._is_heard and isinstance(event, TextDelta):
+                self._is_heard = True
+                self._runner.metrics.first_token(self._runner.clock.monotonic() - self._began)
+            await self._emit(event)
 
     def _stream(self, request: LlmRequest) -> AsyncIterator[LlmEvent]:
         try:
@@ -209,13 +240,15 @@ class _Work:
         await self._store(*said, *([] if self._calls else self._results(turn.calls)))
         await self._emit(TurnEnd(self._context.turns, finish_reason(turn, effect), turn.usage))
 
-    def _dismiss(self, turn: Turn, reason: str) -> None:
-        """Count a turn that is over, once."""
+    def _dismiss(self, turn: Turn, reason: str, *, error: str | None = None) -> None:
+        """Count a turn that is over, once; `error`: the code of what ended it, if it did not end itself."""
+        runner, used = self._runner, turn.usage
         self._turn = None
         self._context.text = turn.text
-        self._context.usage = self._context.usage.plus(turn.usage)
-        used = turn.usage
-        self._runner.metrics.turn_ended(self._runner.backend.name, reason, used.input_tokens, used.output_tokens)
+        self._context.usage = self._context.usage.plus(used)
+        provider, model = runner.backend.name, runner.backend.model
+        runner.metrics.turn_ended(provider, reason, used.input_tokens, used.output_tokens)
+        turn_ended(runner.spans, self._span, provider=provider, model=model, usage=used, reason=reason, error=error)
 
     async def _act(self, effect: Effect, turn: Turn) -> None:
         match effect:
@@ -279,7 +312,7 @@ class _Work:
         if turn is None:
             return (), [*self._results(self._calls), *self._take_steering()]
         ended = turn.close()
-        self._dismiss(turn, code)
+        self._dismiss(turn, code, error=code)
         return ended, [*self._said(turn, is_whole=False), *self._results(turn.calls), *self._take_steering()]
 
     async def _within(self, step: Coroutine[None, None, None]) -> None:
@@ -337,8 +370,8 @@ class _Work:
         )
 
 
-def _skill_context(context: RunContext, clock: Clock, call_id: str) -> SkillContext:
-    return SkillContext(context.run_id, context.session_id, call_id, context.scope, clock.now())
+def _skill_context(context: RunContext, clock: Clock, call_id: str, trace_parent: str | None) -> SkillContext:
+    return SkillContext(context.run_id, context.session_id, call_id, context.scope, clock.now(), trace_parent)
 
 
 def _code(error: BaseException) -> str:

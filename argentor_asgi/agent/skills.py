@@ -64,13 +64,17 @@ class SkillDescriptor:
 
 @dataclass(frozen=True, slots=True)
 class SkillContext:
-    """Who calls, for what run, and when. What a skill stores belongs to `scope`, whatever its arguments say."""
+    """Who calls, for what run, and when. What a skill stores belongs to `scope`, whatever its arguments say.
+
+    `trace_parent`: the `traceparent` that what the skill calls may be told, if any.
+    """
 
     run_id: str
     session_id: str
     call_id: str
     scope: Scope
     now: datetime
+    trace_parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,13 +24,17 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class LlmRequest:
-    """One model call. `messages` oldest first, valid on every wire: each tool call is followed by its result."""
+    """One model call. `messages` oldest first, valid on every wire: each tool call is followed by its result.
+
+    `trace_parent`: the `traceparent` that the call to the model carries, if any.
+    """
 
     system: str
     messages: Sequence[Message]
     tools: Sequence[ToolSpec] = ()
     temperature: float | None = None
     max_tokens: int | None = None
+    trace_parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
