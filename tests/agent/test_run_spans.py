@@ -30,12 +30,6 @@ def refuse() -> str:
     raise SkillRefused("SECRET")
 
 
-@skill("hang", "Hangs.")
-async def hang() -> str:
-    await asyncio.Event().wait()
-    return ""
-
-
 @dataclass
 class Traced:
     """A bench whose spans are kept; `spans` once it is left."""
@@ -63,9 +57,7 @@ async def test_a_run_its_turns_and_its_calls_are_one_tree_below_what_asked():
         await made.bench.work("SECRET question")
         await made.bench.spans.close()
     run, skill_call = made.named("invoke_agent argentor"), made.named("execute_tool traced")
-    turns = sorted(
-        (each for each in made.collector.spans if each.name == "chat scripted-1"), key=lambda each: each.name
-    )
+    turns = [each for each in made.collector.spans if each.name == "chat scripted-1"]
     assert (run.trace_id, run.parent_id) == (OUTER[3:35], OUTER[36:52])
     assert {each.trace_id for each in made.collector.spans} == {run.trace_id}
     assert [each.parent_id for each in (skill_call, *turns)] == [run.span_id] * 3
@@ -139,14 +131,19 @@ async def test_a_call_that_is_refused_or_invented_is_an_error_without_its_words(
 
 
 async def test_a_run_that_is_cancelled_ends_every_span_that_it_began():
+    hangs = asyncio.Event()
+
+    @skill("hang", "Hangs.")
+    async def hang() -> str:
+        hangs.set()
+        await asyncio.Event().wait()
+        return ""
+
     async with tracing(calling(call("c", "hang", "{}")), skills=[hang]) as made:
         await made.bench.open()
         await made.bench.ask()
         task = asyncio.create_task(made.bench.carry())
-        while not any(event.type == "turn_end" for event in made.bench.events):
-            await asyncio.sleep(0)
-        for _ in range(10):
-            await asyncio.sleep(0)
+        await hangs.wait()
         task.cancel()
         await task
         await made.bench.spans.close()
