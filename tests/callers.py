@@ -43,20 +43,22 @@ class Desk:
         """Ask so often and return how many were admitted."""
         admitted = 0
         for _ in range(times):
-            try:
-                self.limiter.take(account)
-            except RateLimited:
-                continue
-            admitted += 1
+            admitted += self.tried(account) is None
         return admitted
 
-    def refusal(self, account):
-        """Return why the account is not admitted."""
+    def tried(self, account):
+        """Ask, and return the refusal, None when it was admitted."""
         try:
             self.limiter.take(account)
         except RateLimited as error:
             return error
-        raise AssertionError("it was admitted")
+        return None
+
+    def refusal(self, account):
+        """Return why the account is not admitted."""
+        error = self.tried(account)
+        assert error is not None, "it was admitted"
+        return error
 
     def wait(self, seconds):
         """Let both clocks go on."""

@@ -23,7 +23,6 @@ BLOCKS: Final = 1024
 """How many IPv6 addresses' blocks are remembered."""
 UNIX: Final = "unix"
 """What stands in the list of trusted proxies for those that come in by a Unix socket."""
-_V4 = 4
 _ADDRESS_CHARS = 45
 _NODE = re.compile(r"(?:\[([0-9a-f:.]+)\]|([0-9.]+))(?::[0-9]{1,5}|:_[a-z0-9._-]+)?|([0-9a-f:.]+)", re.IGNORECASE)
 _WORD = r"[!#$%&'*+.^_`|~0-9a-z-]+"  # a token of RFC 9110 section 5.6.2
@@ -159,7 +158,9 @@ def block_of(address: str) -> str:
 
 @lru_cache(maxsize=BLOCKS)
 def _block(address: str) -> str:
+    from ipaddress import IPv6Address, ip_network  # noqa: PLC0415  only where IPv6 comes in
+
     found = _parsed(address.partition("%")[0])
-    if found is None or found.version == _V4:
-        return address[:_ADDRESS_CHARS] if found is None else str(found)
-    return f"{':'.join(found.exploded.split(':')[:4])}::/64"
+    if isinstance(found, IPv6Address):
+        return str(ip_network((found, 64), strict=False))
+    return address[:_ADDRESS_CHARS] if found is None else str(found)

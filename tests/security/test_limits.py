@@ -104,9 +104,7 @@ def test_a_request_costs_all_or_nothing_and_comes_in_at_the_promised_second(call
     for who, later in calls:
         desk.wait(later if later > 200 else 0)
         before = [state(account) for account in accounts], desk.limiter._at
-        try:
-            desk.limiter.take(accounts[who])
-        except RateLimited as refused:
+        if refused := desk.tried(accounts[who]):
             assert ([state(account) for account in accounts], desk.limiter._at) == before
             assert refused.retry_after >= 1
             desk.wait(refused.retry_after)
@@ -347,9 +345,9 @@ def test_reservations_never_exceed_the_day_and_leave_nothing_behind(runs):
         else:
             assert used + account.reserved <= 100
         if ends_now and open_ones:
-            reservation, actual = open_ones.pop(0)
-            reservation.settle(actual)
-            used += actual
+            reservation, price = open_ones.pop(0)
+            reservation.settle(price)
+            used += price
     for reservation, _ in open_ones:
         reservation.settle()
     assert (account.reserved, desk.limiter.stats(account).tokens_today) == (0, used)
