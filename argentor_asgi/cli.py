@@ -82,7 +82,7 @@ def serve(arguments: "Namespace") -> int:
     from argentor_asgi.server import launcher  # noqa: PLC0415  as above
 
     configure(config.log.format, config.log.level)
-    return launcher.serve(gateway(config), bind=_bind(arguments))
+    return launcher.serve(gateway(config), bind=_bind(arguments), config=config)
 
 
 def routes(_arguments: "Namespace") -> int:

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -9,8 +10,10 @@ import sys
 import pytest
 from processes import LAUNCH, TESTS, free_port, server
 
+from argentor_asgi.config import Config, Limits, Shutdown
 from argentor_asgi.errors import ConfigError
-from argentor_asgi.server.launcher import CANNOT_START, KEEP_ALIVE_S, listen, settings
+from argentor_asgi.server.launcher import APP_QUEUE, CANNOT_START, KEEP_ALIVE_S, listen, settings
+from argentor_asgi.server.system import OPTIONS, SPARE_FILES, allow_files
 
 DEMO = "drain_demo:gateway"
 
@@ -101,10 +104,83 @@ def test_port_0_is_a_free_port():
 def test_hypercorn_owns_the_sockets_and_keeps_its_bounds():
     [bound] = listen(["127.0.0.1:0"])
     number = bound.fileno()
-    config = settings([bound])
+    config = settings([bound], Config(limits=Limits(message_bytes=1000), shutdown=Shutdown(total_s=7)))
     assert config.bind == [f"fd://{number}"]
     assert bound.fileno() == -1
     socket.socket(fileno=number).close()
     assert (config.keep_alive_timeout, config.include_server_header, config.accesslog) == (KEEP_ALIVE_S, False, None)
-    assert config.websocket_max_message_size == 1024 * 1024
-    assert config.read_timeout is None
+    assert config.websocket_max_message_size == 3 * 1000 + 16 * 1024
+    assert (config.h11_max_incomplete_size, config.max_app_queue_size) == (32 * 1024, APP_QUEUE)
+    assert (config.read_timeout, config.shutdown_timeout) == (None, 7)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:0"])
+def test_a_connection_has_what_its_listening_socket_was_given(address):
+    [listening] = listen([address])
+    with listening, socket.socket(listening.family) as client:
+        listening.listen()
+        client.connect(listening.getsockname())
+        listening.setblocking(True)
+        made, _ = listening.accept()
+        with made:
+            given = {name: made.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in OPTIONS}
+            assert given == OPTIONS
+            assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+
+
+@leaks
+def test_a_datagram_socket_is_not_listened_on():
+    with socket.socket(type=socket.SOCK_DGRAM) as other:
+        number = os.dup(other.fileno())
+    with pytest.raises(ConfigError, match=f"cannot listen on fd://{number}: "):
+        listen([f"fd://{number}"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_it_serves_on_a_socket_that_a_supervisor_has_opened(family, tmp_path):
+    path = tmp_path / "argentor.sock"
+    with socket.socket(family) as opened:
+        opened.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(path))
+        opened.listen()
+        where, number = opened.getsockname(), opened.fileno()
+        command = [sys.executable, "-c", LAUNCH, DEMO, f"fd://{number}"]
+        env = {**os.environ, "PYTHONPATH": str(TESTS)}
+        with subprocess.Popen(  # noqa: S603  our own interpreter
+            command, stderr=subprocess.PIPE, env=env, cwd=tmp_path, pass_fds=[number]
+        ) as running:
+            try:
+                said = f"unix:{path}" if family == socket.AF_UNIX else f"http://127.0.0.1:{where[1]}"
+                assert running.stderr.readline() == f"argentor listens on {said}\n".encode()
+                with socket.socket(family) as client:
+                    client.settimeout(5)
+                    client.connect(where)
+                    client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    assert client.recv(100).startswith(b"HTTP/1.1 200")
+            finally:
+                running.terminate()
+            assert running.wait(5) == 0
+
+
+LIMITED = f"""
+import resource, sys
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard if sys.argv[1] == "-" else int(sys.argv[1])))
+from {allow_files.__module__} import allow_files
+allow_files(200)
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("hard", "allowed"), [("-", 200 + SPARE_FILES), ("150", 150)])
+def test_as_many_files_are_allowed_as_connections_need_and_the_system_lets(hard, allowed):
+    command = [sys.executable, "-c", LIMITED, hard]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)  # noqa: S603  our own interpreter
+    assert int(ended.stdout) == allowed
+
+
+def test_enough_files_stay_as_they_are():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allow_files(1)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
