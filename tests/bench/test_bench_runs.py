@@ -65,6 +65,25 @@ def test_startup_measures_imports_and_idle_servers(tmp_path):
     assert "goal: import argentor_asgi, ms" in text
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("idle", "--connections", "50", "--seconds", "0.2"), "goal: launcher: KiB per idle socket"),
+        (("keys", "--samples", "400"), "goal: keys alone: other secret / unknown id"),
+        (("lag", "--rounds", "1", "--seconds", "1.5"), "goal: hypercorn asyncio: abuse, p99_ms"),
+        (("slow", "--connections", "5", "--seconds", "0.5"), "goal: launcher: slow headers, never cut"),
+        (("stalled", "--readers", "4", "--seconds", "0.5"), "goal: launcher: readers never cut"),
+        (("soak", "--requests", "100", "--seconds", "1"), "goal: argentor: growth_percent"),
+        (("fuzz", "--requests", "200"), "goal: 500, raised, endless or unknown: 0.00"),
+    ],
+    ids=lambda given: given[0] if isinstance(given, tuple) else "",
+)
+def test_each_bench_under_pressure_measures_the_gateway(words, says, tmp_path):
+    text, report = _bench(tmp_path, *words)
+    assert says in text
+    assert {series["target"] for series in report["series"]} - {"bare"}
+
+
 def test_a_server_answers_and_is_gone_afterwards():
     servers, _ = children.split_cores()
     with children.serving(BARE, children.hypercorn("asyncio"), servers) as child:
