@@ -6,12 +6,14 @@ What the user says is what happens, `NAME` being the gate:
     call NAME         half a call, then the gate, then the other half
     skill NAME        a call of the skill `wait`, which waits at the gate, then an answer
     long NAME         a whole turn with a call, then half an answer, the gate, and the other half
+    takes SECONDS     half an answer, then that much time, then the other half
     anything else     is repeated
 
 `GET /gates/NAME` answers when somebody waits there, `POST /gates/NAME` opens it for good. `app` is the ASGI callable,
 `made` what the launcher serves.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -44,7 +46,8 @@ class Gated:
         self.gates: dict[str, ScriptedBackend] = defaultdict(lambda: ScriptedBackend(then=script))
 
     def stream(self, request: LlmRequest) -> AsyncIterator[LlmEvent]:
-        return self.gates[words(request.messages)[1]].stream(request)
+        verb, gate = words(request.messages)
+        return taking(float(gate)) if verb == "takes" else self.gates[gate].stream(request)
 
     async def aclose(self) -> None:
         for each in self.gates.values():
@@ -55,7 +58,15 @@ def words(messages: Sequence[Message]) -> tuple[str, str]:
     """Return what the user wants, and at which gate."""
     said = next((message.content for message in reversed(messages) if message.role == "user"), "")
     verb, _, gate = said.partition(" ")
-    return (verb, gate) if verb in {"model", "call", "skill", "long"} else ("say", "")
+    return (verb, gate) if verb in {"model", "call", "skill", "long", "takes"} else ("say", "")
+
+
+async def taking(seconds: float) -> AsyncIterator[LlmEvent]:
+    """Answer in two halves; for servers that let nobody in to open a gate once they stop."""
+    yield HALVES[0]
+    await asyncio.sleep(seconds)
+    yield HALVES[2]
+    yield HALVES[3]
 
 
 def script(request: LlmRequest) -> Sequence[Step]:

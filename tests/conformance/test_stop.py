@@ -142,6 +142,30 @@ async def test_a_run_that_ends_in_time_is_done_before_the_server_stops(number, t
         assert await exit_code(running) == 0
 
 
+PATIENT = {"ARGENTOR_SHUTDOWN_DRAIN_S": "10"}
+LONGER_S = 3.5
+"""Longer than hypercorn waits for its connections by itself."""
+
+
+async def test_a_run_may_take_longer_than_its_server_would_wait(tmp_path):
+    """All servers at once, since the time must really pass."""
+    waits = [outlasts(kind, workers, tmp_path / f"{kind}-{workers}") for kind, workers in SERVERS]
+    assert await asyncio.gather(*waits) == [EXIT_CODES.get(kind, 0) for kind, _ in SERVERS]
+
+
+async def outlasts(kind, workers, directory):
+    """Stop a server in the middle of a run; check that the run is whole, and return the exit code."""
+    directory.mkdir()
+    app = "slow_app:made" if kind == "serve" else "slow_app:app"
+    async with server(kind, app, cwd=directory, env=PATIENT, workers=workers) as running:
+        frames = stream(running.port, "POST", CHAT, json={"input": f"takes {LONGER_S}"})
+        opened = await anext(frames)
+        running.terminate()
+        heard = heard_of([opened, *await rest(frames)])
+        assert (heard.last["type"], heard.last["text"]) == ("done", "half whole")
+        return await exit_code(running)
+
+
 async def until_refused(http):
     """Ask until the gateway says that it is shutting down."""
     async with asyncio.timeout(STOP_S):
