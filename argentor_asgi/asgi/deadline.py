@@ -5,11 +5,45 @@ A deadline may be met late by up to one tick, never early. The timer runs only w
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import Literal, Protocol
 
 TICK_S = 0.5
 """The longest time between two looks."""
 TICKS_PER_DEADLINE = 4
 """How many looks fit into the shortest deadline, so that a short one is not met a multiple late."""
+
+
+Cut = Literal["http_write", "sse_write", "ws_write", "ws_outbox"]
+"""Where a client that did not read was given up: at a whole answer, a stream, a socket, or a socket's answers."""
+
+
+class Observer(Protocol):
+    """Who is told what becomes of streams and of clients that do not read. All of it is called on the loop."""
+
+    def stream_opened(self) -> None:
+        """Hear that an event stream begins."""
+        ...
+
+    def stream_closed(self, seconds: float, status: int) -> None:
+        """Hear that it is over: how long it was open, and 200 when the gateway ended it or 499 when the client did."""
+        ...
+
+    def consumer_cut(self, kind: Cut) -> None:
+        """Hear that a client was given up since it did not read."""
+        ...
+
+
+class Unobserved:
+    """An observer that keeps nothing."""
+
+    def stream_opened(self) -> None:
+        """Do nothing."""
+
+    def stream_closed(self, seconds: float, status: int) -> None:
+        """Do nothing."""
+
+    def consumer_cut(self, kind: Cut) -> None:
+        """Do nothing."""
 
 
 class Watched:
@@ -45,7 +79,7 @@ class Watched:
 class Sweeper:
     """Looks at everything watched, once a tick.
 
-    `clock`: monotonic seconds. What `watch` enters is left by `watching.discard`.
+    `clock`: monotonic seconds. What `watch` enters is left by `leave`.
     """
 
     def __init__(self, clock: Callable[[], float], shortest_s: float) -> None:
@@ -64,6 +98,11 @@ class Sweeper:
         self.watching.add(watched)
         if now >= self.awake_until:
             self.wake(now)
+
+    def leave(self, watched: Watched) -> None:
+        """Watch it no longer, and take back a cancellation that came too late to be met."""
+        self.watching.discard(watched)
+        watched.settle()
 
     def wake(self, now: float) -> None:
         """Start the timer on the running loop.

@@ -4,19 +4,28 @@ Nothing is decoded before it is asked for. Both are plain classes with class-lev
 # PERF: a default that is not assigned costs nothing, and CPython >= 3.11 keeps their attributes inline all the same.
 """
 
+import asyncio
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from secrets import token_hex
+from time import perf_counter
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
+from argentor_asgi.asgi.deadline import TICK_S, Sweeper, Watched
+from argentor_asgi.asgi.head import CLOSE, Fields, is_http1, joined
 from argentor_asgi.asgi.types import Headers, Receive, Scope
-from argentor_asgi.errors import BadRequest, BodyTooLarge, UnsupportedMediaType
+from argentor_asgi.errors import BadRequest, BodyTimeout, BodyTooLarge, UnsupportedMediaType
 from argentor_asgi.protocol.schema import decode
 
 QUERY_FIELDS = 100
 """How many parameters a query may have."""
+DRAIN_BYTES = 64 * 1024
+"""How much of a refused body is still taken."""
+DRAIN_S = 1.0
+"""How long that may take."""
 
 T = TypeVar("T")
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}").fullmatch
@@ -50,44 +59,88 @@ def request_id(headers: Iterable[tuple[bytes, bytes]], ids: Iterator[bytes]) -> 
     return next(ids)
 
 
-def joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Return header fields by name, repeated ones joined: cookies by "; " (RFC 6265), others by ", " (RFC 9110 5.3)."""
-    fields: dict[bytes, bytes] = {}
-    for name, value in headers:
-        before = fields.get(name)
-        glue = b"; " if name == b"cookie" else b", "
-        fields[name] = value if before is None else before + glue + value
-    return fields
+@dataclass(frozen=True, slots=True)
+class BodyRules:
+    """How slowly a body may come: its first byte within `first_s`, and all of it within `total_s`.
+
+    From its first byte on it may take `grace_s`, and a second more for each `floor_bytes_per_s` of it that are there.
+    """
+
+    first_s: float = 10.0
+    floor_bytes_per_s: float = 1024.0
+    grace_s: float = 5.0
+    total_s: float = 60.0
+
+    def until(self, began: float, first: float | None, received_bytes: int) -> float:
+        """Return when a body is too late that has got no further; all times in seconds on one clock.
+
+        `began`: when it was asked for; `first`: when its first byte came, None before that.
+        """
+        if first is None:
+            return began + min(self.first_s, self.total_s)
+        return min(began + self.total_s, first + self.grace_s + received_bytes / self.floor_bytes_per_s)
+
+
+class Arrival(Watched):
+    """A body on its way in. It is looked at when the sweeper finds it due, not when a piece of it comes."""
+
+    def __init__(self, rules: BodyRules, began: float) -> None:
+        """Begin without a byte, at `began`."""
+        self.data = bytearray()
+        self.first: float | None = None
+        self._rules = rules
+        self._began = began
+
+    def due(self, now: float) -> None:
+        """Give up if the body is too late, else look again when it would be."""
+        self.deadline = self.until()
+        if self.deadline <= now:
+            self.cancel()
+
+    def until(self) -> float:
+        """Return when it is too late if nothing more comes."""
+        return self._rules.until(self._began, self.first, len(self.data))
 
 
 class Incoming:
     """A request or a socket as its client sent it.
 
-    `principal` is set by a guard. `captures` are the decoded values of the template's captures, in order.
-    `answer_headers` go out with whatever answer this gets, also with an error; a guard appends to the tuple.
+    `principal` is set by a guard, as are `account`, whom its limits count for, and `trace`. `captures` are the decoded
+    values of the template's captures, in order. `answer_headers` go out with whatever answer this gets, also with an
+    error; a guard appends to the tuple.
     `next_event` is the server's `receive`.
     """
 
     principal: object = None
+    account: object = None
+    trace: object = None
     captures: tuple[str, ...] = ()
     answer_headers: Headers = ()
     _query: Mapping[str, Sequence[str]] | None = None
 
-    def __init__(self, scope: Scope, receive: Receive, ids: Iterator[bytes], body_bytes: int = 0) -> None:
+    def __init__(  # noqa: PLR0917  called in one place, by the app, by position for its speed
+        self,
+        scope: Scope,
+        receive: Receive,
+        ids: Iterator[bytes],
+        body_bytes: int = 0,
+        fields: Fields | None = None,
+        sweeper: Sweeper | None = None,
+    ) -> None:
         """Keep what the server said.
 
         `ids` serves those that come without a sane `X-Request-ID`; a body of more than `body_bytes` is refused.
+        `fields`: what `head` returned, None to join them here. `sweeper`: what its deadlines are met by.
         """
-        headers = scope["headers"]
-        fields: dict[bytes, bytes] = dict(headers)
-        if len(fields) != len(headers):
-            fields = joined(headers)
+        if fields is None:
+            fields = joined(scope["headers"])
         given = fields.get(b"x-request-id")
         self.scope = scope
         self.fields = fields
         self.id_bytes = next(ids) if given is None or not _SANE_ID(given) else given
         self.next_event = receive
         self.body_bytes = body_bytes
+        self.sweeper = sweeper
 
     @property
     def id(self) -> str:
@@ -124,9 +177,11 @@ class Incoming:
 
 
 class Request(Incoming):
-    """An HTTP request."""
+    """An HTTP request. `rules`: how slowly its body may come."""
 
+    rules: BodyRules = BodyRules()
     _body: bytes | None = None
+    _more: bool = True
 
     @property
     def method(self) -> str:
@@ -136,12 +191,16 @@ class Request(Incoming):
     async def body(self) -> bytes:
         """Read the whole body, once.
 
-        Raises `BodyTooLarge`, before reading when its length says so; `BadRequest` for a length that is no number;
-        `ClientDisconnected`. The request's deadline covers the reading.
+        Raises `BodyTooLarge`, before reading when its length says so; `BodyTimeout` when it is slower than `rules`;
+        `BadRequest` for a length that is no number; `ClientDisconnected`. With a refused body the connection ends.
         """
         if self._body is None:
-            self._refuse_announced()
-            self._body = await self._read()
+            try:
+                self._refuse_announced()
+                self._body = await self._read()
+            except BodyTooLarge:
+                await self._drain()
+                raise
         return self._body
 
     async def read(self, kind: type[T], *, optional: bool = False) -> T | None:
@@ -165,19 +224,63 @@ class Request(Incoming):
             raise self._too_large()
 
     async def _read(self) -> bytes:
-        data, more = bytearray(), True
+        sweeper = self._clockwork()
+        arrival = Arrival(self.rules, sweeper.clock())
+        sweeper.watch(arrival, self.rules.first_s)
+        try:
+            await self._collect(arrival, sweeper)
+        except asyncio.CancelledError:
+            if not arrival.settle():
+                raise
+            raise BodyTimeout(headers=self._closing()) from None
+        finally:
+            sweeper.leave(arrival)
+        return bytes(arrival.data)
+
+    async def _collect(self, arrival: Arrival, sweeper: Sweeper) -> None:
+        data, more = arrival.data, True
         while more:
             message = await self.next_event()
             if message["type"] != "http.request":
                 raise ClientDisconnected
             data += message.get("body", b"")
+            self._more = more = message.get("more_body", False)
             if len(data) > self.body_bytes:
                 raise self._too_large()
-            more = message.get("more_body", False)
-        return bytes(data)
+            if more and data and arrival.first is None:
+                arrival.first = sweeper.clock()
+                arrival.deadline = arrival.until()
+
+    async def _drain(self) -> None:
+        """Take a little more of a body that is refused, lest a reset overtakes the answer (RFC 9112 section 9.6).
+
+        A client that waits to be told to go on (`Expect`) sends nothing.
+        """
+        if not self._more or b"expect" in self.fields:
+            return
+        sweeper, watched, left = self._clockwork(), Watched(), DRAIN_BYTES
+        sweeper.watch(watched, DRAIN_S)
+        try:
+            while self._more and left > 0:
+                message = await self.next_event()
+                self._more = message.get("more_body", False)
+                left -= len(message.get("body", b""))
+        except asyncio.CancelledError:
+            if not watched.settle():
+                raise
+        finally:
+            sweeper.leave(watched)
+
+    def _clockwork(self) -> Sweeper:
+        if self.sweeper is None:
+            self.sweeper = Sweeper(perf_counter, TICK_S)
+        return self.sweeper
 
     def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"The body is larger than {self.body_bytes} bytes.")
+        return BodyTooLarge(f"The body is larger than {self.body_bytes} bytes.", headers=self._closing())
+
+    def _closing(self) -> Headers:
+        return (CLOSE,) if is_http1(self.scope) else ()
 
 
 def parsed_query(query: bytes) -> Mapping[str, Sequence[str]]:

@@ -59,13 +59,16 @@ class EventStream:
     """An answer that comes in pieces: 200, `text/event-stream`, until `chunks` ends.
 
     `chunks` is closed in every ending, also when the client leaves. `heartbeat`: the bytes to send after `heartbeat_s`
-    silent seconds, or what makes them then, None for none; it comes late by up to one tick of the sweeper.
+    silent seconds, or what makes them then, None for none; late by up to one tick of the sweeper. After `age_s` the
+    stream ends with `last`, between two chunks, so that its client reconnects: no server notices every dead peer.
     """
 
     chunks: AsyncIterator[bytes]
     headers: Sequence[tuple[bytes, bytes]] = ()
     heartbeat: bytes | Callable[[], bytes] | None = None
     heartbeat_s: float = HEARTBEAT_S
+    age_s: float = float("inf")
+    last: bytes = b""
 
     @property
     def status(self) -> int:

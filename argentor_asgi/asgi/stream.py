@@ -8,10 +8,13 @@ cleanly, since the status is out: what the client must know is an event in the s
 import asyncio
 import logging
 
-from argentor_asgi.asgi.deadline import Sweeper, Watched
+from argentor_asgi.asgi.deadline import Observer, Sweeper, Unobserved, Watched
 from argentor_asgi.asgi.request import Request
 from argentor_asgi.asgi.response import EventStream, stream_fields
 from argentor_asgi.asgi.types import Message, Send
+
+CLIENT_LEFT = 499
+"""What a stream is counted under whose client left, or did not read, before its end."""
 
 
 class _Gone(Exception):
@@ -21,11 +24,17 @@ class _Gone(Exception):
 class Streaming(Watched):
     """One stream on its way to its client.
 
-    Its deadline is the write deadline while a send is under way, else the next heartbeat.
+    Its deadline is the write deadline while a send is under way, else the next heartbeat, or the end of its age.
     """
 
-    def __init__(
-        self, request: Request, stream: EventStream, send: Send, sweeper: Sweeper, write_timeout_s: float
+    def __init__(  # noqa: PLR0917  called in one place, by the app, in the order of the types
+        self,
+        request: Request,
+        stream: EventStream,
+        send: Send,
+        sweeper: Sweeper,
+        write_timeout_s: float,
+        observer: Observer | None = None,
     ) -> None:
         """Take over the stream, and with it the duty to close it."""
         self._request = request
@@ -33,32 +42,45 @@ class Streaming(Watched):
         self._send = send
         self._sweeper = sweeper
         self._write_timeout_s = write_timeout_s
+        self._observer = observer or Unobserved()
         self._quiet_s = float("inf") if stream.heartbeat is None else stream.heartbeat_s
+        self._began = sweeper.clock()
+        self._ends = self._began + stream.age_s
         self._sending = False
+        self._aged = False
         self._beat: asyncio.Task[None] | None = None
 
-    async def run(self, log: logging.Logger) -> None:
-        """Send the stream to its end; returns quietly when the client goes first.
+    async def run(self, log: logging.Logger) -> int:
+        """Send the stream to its end; returns quietly when the client goes first: its status, or `CLIENT_LEFT`.
 
         Cancellation from outside ends it too, and goes on to the caller. The chunks are closed in every case.
         """
+        status = CLIENT_LEFT
+        self._observer.stream_opened()
         self._sweeper.watch(self, self._write_timeout_s)
         reader = asyncio.create_task(self._read())
         try:
             await self._pump(log)
+            status = self._stream.status
         except _Gone:
             pass
         except asyncio.CancelledError:
             if not self.settle():
                 raise
         finally:
-            self._sweeper.watching.discard(self)
-            self.settle()
+            self._sweeper.leave(self)
+            self._observer.stream_closed(self._sweeper.clock() - self._began, status)
             await self._close(reader)
+        return status
 
     def due(self, now: float) -> None:
-        """End a stream whose send blocks; send the heartbeat of a silent one."""
+        """End a stream whose send blocks, or that is old; send the heartbeat of a silent one."""
         if self._sending:
+            if not self.fired:
+                self._observer.consumer_cut("sse_write")
+            self.cancel()
+        elif now >= self._ends:
+            self._aged = not self.fired
             self.cancel()
         elif self._stream.heartbeat is not None:
             self._sending = True
@@ -71,14 +93,23 @@ class Streaming(Watched):
         await self._write({"type": "http.response.start", "status": self._stream.status, "headers": fields})
         if self._request.method != "HEAD":
             await self._send_chunks(log)
+            if self._aged and self._stream.last:
+                await self._write({"type": "http.response.body", "body": self._stream.last, "more_body": True})
         await self._write({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_chunks(self, log: logging.Logger) -> None:
+        """Send what the source makes until it ends, fails, or the stream is old, which its source need not notice."""
         try:
             async for chunk in self._stream.chunks:
                 await self._write({"type": "http.response.body", "body": chunk, "more_body": True})
+                if self._sweeper.clock() >= self._ends:
+                    self._aged = True
+                    return
         except _Gone:
             raise
+        except asyncio.CancelledError:
+            if not (self._aged and self.settle()):
+                raise
         except Exception:
             log.exception("request %s failed in its stream", self._request.id)
 
@@ -95,14 +126,14 @@ class Streaming(Watched):
             await self._send(message)
         except OSError:
             raise _Gone from None
-        self.deadline, self._sending = now + self._quiet_s, False
+        self.deadline, self._sending = min(now + self._quiet_s, self._ends), False
 
     async def _send_beat(self, heartbeat: bytes) -> None:
         try:
             await self._send({"type": "http.response.body", "body": heartbeat, "more_body": True})
         except Exception:  # noqa: BLE001  whatever it is, the stream cannot go on, and the next send would say it again
             self.cancel()
-        self.deadline, self._sending = self._sweeper.clock() + self._quiet_s, False
+        self.deadline, self._sending = min(self._sweeper.clock() + self._quiet_s, self._ends), False
 
     async def _read(self) -> None:
         """Wait for the client to leave, and await nothing else; end the stream then.

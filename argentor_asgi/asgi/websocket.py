@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Iterator
 from typing import Literal
 
-from argentor_asgi.asgi.deadline import Sweeper, Watched
+from argentor_asgi.asgi.deadline import Observer, Sweeper, Unobserved, Watched
+from argentor_asgi.asgi.head import Fields
 from argentor_asgi.asgi.request import Incoming
 from argentor_asgi.asgi.response import header_fields, problem
 from argentor_asgi.asgi.route import Socket
@@ -78,13 +79,22 @@ class WebSocket(Incoming):
     _ending: tuple[int, str] = (ABNORMAL, "")
 
     def __init__(  # noqa: PLR0917  called in one place, by the app, in the order of the types
-        self, scope: Scope, receive: Receive, send: Send, ids: Iterator[bytes], sweeper: Sweeper, write_timeout_s: float
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        ids: Iterator[bytes],
+        sweeper: Sweeper,
+        write_timeout_s: float,
+        fields: Fields | None = None,
+        observer: Observer | None = None,
     ) -> None:
-        """Keep what the server said; a send that blocks for `write_timeout_s` ends the socket."""
-        super().__init__(scope, receive, ids)
+        """Keep what the server said; a send that blocks for `write_timeout_s` ends the socket, and `observer` hears."""
+        super().__init__(scope, receive, ids, fields=fields)
         self._send = send
         self._sweeper = sweeper
         self._write_timeout_s = write_timeout_s
+        self._observer = observer or Unobserved()
 
     @property
     def subprotocols(self) -> list[str]:
@@ -185,11 +195,11 @@ class WebSocket(Incoming):
             raise self._lost(ABNORMAL, "the client is gone") from None
         except asyncio.CancelledError:
             if watched.settle():
+                self._observer.consumer_cut("ws_write")
                 raise self._lost(ABNORMAL, "the client does not read") from None
             raise
         finally:
-            self._sweeper.watching.discard(watched)
-            watched.settle()
+            self._sweeper.leave(watched)
 
 
 def exceeds(data: str | bytes, limit_bytes: int) -> bool:

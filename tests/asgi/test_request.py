@@ -1,24 +1,31 @@
+import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
-from asgi_driver import pairs, scope_of
+from asgi_driver import pairs, scope_of, soon, until
 from hypothesis import given
 from hypothesis import strategies as st
 
+from argentor_asgi.asgi.deadline import Sweeper
+from argentor_asgi.asgi.head import joined
 from argentor_asgi.asgi.request import (
+    DRAIN_BYTES,
+    DRAIN_S,
     QUERY_FIELDS,
+    BodyRules,
     ClientDisconnected,
     Incoming,
     Request,
-    joined,
     parsed_query,
     request_ids,
 )
 from argentor_asgi.asgi.types import Message
-from argentor_asgi.errors import BadRequest, BodyTooLarge, MalformedJson, UnsupportedMediaType
+from argentor_asgi.errors import BadRequest, BodyTimeout, BodyTooLarge, MalformedJson, UnsupportedMediaType
 
 LIMIT = 10
+T = TypeVar("T")
 
 
 def incoming(headers: Any = (), target: str = "/", **others: Any) -> Incoming:
@@ -133,9 +140,177 @@ async def test_one_byte_more_is_too_large(pieces: list[bytes]):
         await request(*pieces).body()
 
 
-async def test_a_length_over_the_limit_is_refused_before_reading():
+@pytest.mark.parametrize("version", ["1.1", "2"])
+async def test_a_refused_body_ends_the_connection_where_it_spoils_what_follows(version: str):
+    one = request(b"x" * LIMIT, b"x")
+    one.scope["http_version"] = version
+    with pytest.raises(BodyTooLarge) as refused:
+        await one.body()
+    assert refused.value.headers == (((b"connection", b"close"),) if version == "1.1" else ())
+
+
+async def test_a_length_over_the_limit_is_refused_before_a_client_that_asks_first_sends_anything():
+    one = request(headers={"Content-Length": str(LIMIT + 1), "Expect": "100-continue"})
     with pytest.raises(BodyTooLarge):
-        await request(headers={"Content-Length": str(LIMIT + 1)}).body()
+        await one.body()
+
+
+@pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.parametrize("ends", [True, False])
+async def test_of_a_refused_body_a_little_is_taken_so_that_the_answer_is_heard(announced: bool, ends: bool):
+    taken, piece = 0, b"x" * 16_000
+
+    async def receive() -> Message:
+        nonlocal taken
+        taken += len(piece)
+        return {"type": "http.request", "body": piece, "more_body": not (ends and taken >= 2 * len(piece))}
+
+    headers = pairs({"Content-Length": "1000000"} if announced else {})
+    one = Request(scope_of("http", "/", headers, method="POST"), receive, request_ids(), LIMIT)
+    with pytest.raises(BodyTooLarge):
+        await one.body()
+    first = 0 if announced else len(piece)
+    whole = first + -(-DRAIN_BYTES // len(piece)) * len(piece)
+    assert taken == (2 * len(piece) if ends else whole)
+
+
+async def test_a_client_that_sends_no_more_of_a_refused_body_is_answered_all_the_same():
+    ticks = Ticks()
+    one = Request(scope_of("http", "/", pairs({"Content-Length": "99"}), method="POST"), never, request_ids(), LIMIT)
+    one.sweeper = ticks.sweeper
+    with pytest.raises(BodyTooLarge):
+        await ticks.through(one.body(), DRAIN_S)
+    assert asyncio.current_task().cancelling() == 0
+
+
+# --- slow bodies -------------------------------------------------------------------------------------------------
+
+
+class Ticks:
+    """A clock that a test moves, and the sweeper on it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.sweeper = Sweeper(lambda: self.now, 60.0)
+
+    def to(self, now: float) -> None:
+        self.now = now
+        self.sweeper.sweep()
+
+    async def through(self, waiting: Awaitable[T], seconds: float) -> T:
+        """Await something while, as soon as it is watched, these seconds pass."""
+        task = asyncio.ensure_future(waiting)
+        await until(lambda: self.sweeper.watching)
+        await others()
+        self.to(self.now + seconds)
+        try:
+            return await soon(task)
+        finally:
+            self.sweeper.close()
+
+
+class Pipe:
+    """A client that sends what it is told to, when it is told to."""
+
+    def __init__(self) -> None:
+        self.ticks = Ticks()
+        self._queue: asyncio.Queue[Message] = asyncio.Queue()
+        scope = scope_of("http", "/", [], method="POST")
+        request = Request(scope, self._queue.get, request_ids(), 10**6, sweeper=self.ticks.sweeper)
+        request.rules = RULES
+        self.body = asyncio.create_task(request.body())
+
+    async def send(self, at: float, size: int, *, more: bool = True) -> None:
+        """Deliver bytes at a time, after the sweeper has looked then."""
+        await others()
+        self.ticks.to(at)
+        await others()
+        self._queue.put_nowait({"type": "http.request", "body": b"x" * size, "more_body": more})
+        await others()
+
+    async def silence(self, until: float) -> None:
+        await others()
+        self.ticks.to(until)
+        await others()
+
+
+RULES = BodyRules(first_s=10.0, floor_bytes_per_s=100.0, grace_s=5.0, total_s=60.0)
+
+
+async def never() -> Message:
+    return await asyncio.get_running_loop().create_future()
+
+
+async def others() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("waited", [9.9, 10.0])
+async def test_the_first_byte_has_its_time(waited: float):
+    pipe = Pipe()
+    await pipe.send(waited, 3, more=False)
+    if waited < RULES.first_s:
+        assert await soon(pipe.body) == b"xxx"
+    else:
+        with pytest.raises(BodyTimeout) as refused:
+            await soon(pipe.body)
+        assert refused.value.headers == ((b"connection", b"close"),)
+    pipe.ticks.sweeper.close()
+
+
+async def test_a_body_that_drips_is_refused_once_it_falls_behind_the_floor():
+    pipe = Pipe()
+    for second in range(8):
+        await pipe.send(second, 40)
+    assert not pipe.body.done()
+    await pipe.silence(8.3)
+    with pytest.raises(BodyTimeout):
+        await soon(pipe.body)
+    assert not pipe.ticks.sweeper.watching
+
+
+async def test_a_body_above_the_floor_has_all_its_time_and_no_more():
+    pipe = Pipe()
+    for second in range(60):
+        await pipe.send(second, 100)
+    assert not pipe.body.done()
+    await pipe.silence(60.0)
+    with pytest.raises(BodyTimeout):
+        await soon(pipe.body)
+
+
+async def test_a_body_that_is_there_leaves_nothing_behind():
+    pipe = Pipe()
+    await pipe.send(0.0, 7, more=False)
+    assert await soon(pipe.body) == b"x" * 7
+    assert not pipe.ticks.sweeper.watching
+    pipe.ticks.sweeper.close()
+
+
+async def test_a_cancellation_from_outside_is_not_a_slow_body():
+    pipe = Pipe()
+    await pipe.send(0.0, 7)
+    pipe.body.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pipe.body
+    pipe.ticks.sweeper.close()
+
+
+@given(
+    st.floats(0, 1000), st.none() | st.floats(0, 100), st.integers(0, 10**7), st.floats(0.1, 60), st.floats(0.1, 100)
+)
+def test_a_body_never_has_less_than_its_grace_nor_more_than_its_whole_time(
+    began: float, waited: float | None, received: int, grace: float, total: float
+):
+    rules = BodyRules(first_s=10.0, floor_bytes_per_s=1024.0, grace_s=grace, total_s=total)
+    until = rules.until(began, None if waited is None else began + waited, received)
+    assert until <= began + total
+    if waited is None:
+        assert until == began + min(10.0, total)
+    else:
+        assert until >= min(began + total, began + waited + grace)
+        assert rules.until(began, began + waited, received + 1024) >= until
 
 
 @pytest.mark.parametrize("length", ["", "-1", "+1", "1, 1", "0x1", "1.0", "9" * 19, "٣".encode().decode("latin-1")])

@@ -1,12 +1,16 @@
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from asgi_driver import app_of, begin, http, scope_of, soon
+from asgi_driver import LOG, app_of, begin, http, scope_of, soon, until
 
+from argentor_asgi.asgi.deadline import Sweeper
+from argentor_asgi.asgi.request import Request, request_ids
 from argentor_asgi.asgi.response import EventStream
 from argentor_asgi.asgi.route import route
+from argentor_asgi.asgi.stream import Streaming
 from argentor_asgi.asgi.types import App, Message
 
 
@@ -260,3 +264,115 @@ async def test_a_source_that_swallows_the_end_is_not_sent_further():
     exchange.leave()
     answer = await exchange.end()
     assert (answer.chunks, answer.complete, exchange.task.cancelling()) == ([b"a"], False, 0)
+
+
+# --- age, and who hears of it ------------------------------------------------------------------------------------
+
+
+async def test_an_old_stream_ends_with_its_last_word_although_its_source_is_silent():
+    source = Source(b"a", then="wait")
+    answer = await http(streaming(source, {"age_s": 0.02, "last": b"retry: 1\n\n"}, write_timeout_s=0.04), "GET", "/s")
+    assert (answer.chunks, answer.complete, source.closed) == ([b"a", b"retry: 1\n\n"], True, True)
+
+
+async def test_an_old_stream_ends_between_two_chunks_although_its_source_is_never_silent():
+    source = Source(then="flood")
+    answer = await http(streaming(source, {"age_s": 0.02, "last": b"end"}), "GET", "/s")
+    assert (set(answer.chunks[:-1]), answer.chunks[-1], answer.complete) == ({b"x"}, b"end", True)
+    assert source.closed
+
+
+async def test_an_old_stream_may_end_without_a_word():
+    answer = await http(streaming(Source(b"a", then="wait"), {"age_s": 0.02}, write_timeout_s=0.04), "GET", "/s")
+    assert (answer.chunks, answer.complete) == ([b"a"], True)
+
+
+async def test_a_young_stream_beats_until_it_is_old():
+    quickly = {"heartbeat": b"!", "heartbeat_s": 0.01, "age_s": 0.2, "last": b"end"}
+    answer = await http(streaming(Source(b"a", then="wait"), quickly, write_timeout_s=0.04), "GET", "/s")
+    assert (answer.chunks[0], b"!" in answer.chunks, answer.chunks[-1]) == (b"a", True, b"end")
+
+
+class Heard:
+    """An observer that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+
+    def stream_opened(self) -> None:
+        self.said.append("opened")
+
+    def stream_closed(self, seconds: float, status: int) -> None:
+        assert seconds >= 0
+        self.said.append(status)
+
+    def consumer_cut(self, kind: str) -> None:
+        self.said.append(kind)
+
+
+async def observed(
+    send: Any, *, receive: Any = never, source: Source | None = None, **options: Any
+) -> tuple[int, list[object]]:
+    """Stream to `send` and return the final status and what was heard."""
+    heard, source = Heard(), source or Source(b"a")
+    sweeper = Sweeper(time.perf_counter, 0.02)
+    request = Request(scope_of("http", "/s", [], method="GET"), receive, request_ids())
+    streaming = Streaming(request, EventStream(source.pieces(), **options), send, sweeper, 0.02, heard)
+    status = await soon(streaming.run(LOG))
+    assert not sweeper.watching
+    sweeper.close()
+    return status, heard.said
+
+
+async def taken(_: Message) -> None:
+    """Take a message, as a client that reads."""
+
+
+async def refused(_: Message) -> None:
+    raise BrokenPipeError
+
+
+async def blocked(_: Message) -> None:
+    await never()
+
+
+async def leaving() -> Message:
+    return {"type": "http.disconnect"}
+
+
+@pytest.mark.parametrize(
+    ("send", "options", "expected"),
+    [
+        (taken, {}, 200),
+        (taken, {"source": "fail"}, 200),
+        (taken, {"source": "wait", "age_s": 0.01}, 200),
+        (taken, {"source": "wait", "receive": leaving}, 499),
+        (refused, {}, 499),
+    ],
+)
+async def test_who_observes_hears_when_a_stream_opens_and_how_it_ended(send: Any, options: Any, expected: int):
+    more = options | ({"source": Source(b"a", then=options["source"])} if "source" in options else {})
+    assert await observed(send, **more) == (expected, ["opened", expected])
+
+
+@pytest.mark.parametrize("beats", [False, True])
+async def test_a_client_that_does_not_read_is_reported_as_cut(beats: bool):
+    async def slow(message: Message) -> None:
+        if message.get("body") == (b"!" if beats else b"a"):
+            await never()
+
+    options = {"heartbeat": b"!", "heartbeat_s": 0.01, "source": Source(b"a", then="wait")} if beats else {}
+    assert await observed(slow, **options) == (499, ["opened", "sse_write", 499])
+
+
+async def test_a_stream_cancelled_from_outside_is_reported_as_over():
+    heard, sweeper = Heard(), Sweeper(time.perf_counter, 60)
+    request = Request(scope_of("http", "/s", [], method="GET"), never, request_ids())
+    streaming = Streaming(request, EventStream(Source(then="wait").pieces(), age_s=60), taken, sweeper, 60, heard)
+    task = asyncio.create_task(streaming.run(LOG))
+    await until(lambda: heard.said)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert heard.said == ["opened", 499]
+    sweeper.close()

@@ -1,4 +1,5 @@
 import asyncio
+import time
 from typing import Any, get_args
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from argentor_asgi.asgi.app import build
-from argentor_asgi.asgi.deadline import Sweeper
+from argentor_asgi.asgi.deadline import Sweeper, Unobserved
 from argentor_asgi.asgi.request import request_ids
 from argentor_asgi.asgi.route import route, rows_of, socket
 from argentor_asgi.asgi.types import Message
@@ -185,6 +186,25 @@ async def test_a_close_reason_is_cut_between_characters(reason: str):
     short = sent[0]["reason"]
     assert len(short.encode()) <= REASON_BYTES
     assert reason.encode("utf-8", "replace").decode().startswith(short)
+
+
+async def test_a_client_that_does_not_read_is_reported_as_cut():
+    cut = []
+
+    class Cuts(Unobserved):
+        def consumer_cut(self, kind: str) -> None:
+            cut.append(kind)
+
+    async def never(_: Message) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    sweeper = Sweeper(time.perf_counter, 0.02)
+    one = WebSocket(scope_of("websocket", "/", []), None, never, request_ids(), sweeper, 0.02, {}, Cuts())
+    one.state = "open"
+    with pytest.raises(Disconnected, match="does not read"):
+        await soon(one.send("x"))
+    assert (cut, one.state, sweeper.watching) == (["ws_write"], "gone", set())
+    sweeper.close()
 
 
 # --- in the app --------------------------------------------------------------------------------------------------

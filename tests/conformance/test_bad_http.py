@@ -67,6 +67,8 @@ def malformed(path: str) -> list[Ask]:
         "an unknown member twice": padded(path, '{"a": 1, "a": 2}'),
         "NaN": padded(path, "NaN"),
         "Infinity": padded(path, "-Infinity"),
+        "an integer of 65 bits": padded(path, str(2**64)),
+        "a negative integer of 65 bits": padded(path, str(-(2**63) - 1)),
         "a number with a leading zero": padded(path, "01"),
         "65 levels": padded(path, nested(64)),
         "1,000 levels": padded(path, nested(1_000)),
@@ -121,7 +123,7 @@ def contents(path: str) -> list[Ask]:
         post(path, "NUL in the message", 200, None, message(path, f"{SUM}\x00")),
         post(path, "64 levels", 200, None, padded(path, nested(63))),
         post(path, "unknown members", 200, None, padded(path, '{"role": "root"}')),
-        post(path, "an integer of 65 bits", 200, None, padded(path, str(2**64))),
+        post(path, "an integer of 64 bits", 200, None, padded(path, str(2**64 - 1))),
         post(path, "another session's id", 200, None, message(path, session_id=str(uuid4()))),
     ]
 
@@ -183,20 +185,21 @@ def places() -> list[Ask]:
     ]
 
 
-BAD_IDS = [
-    "x",
-    "1",
-    UNKNOWN[:-1],
-    UNKNOWN + "0",
+BAD_IDS = ["x", "1", UNKNOWN[:-1], UNKNOWN + "0", "%2F", "%F0%9F%98%80", LONG[:4096]]
+BAD_SEGMENTS = [
     "%00",
     "..",
     ".",
     "%2e%2e",
-    "%2F",
+    ".%2E",
+    "%5c",
+    "%0d%0a",
+    "a%2f..%2fb",
+    "\\",
     f"{UNKNOWN}%00",
-    "%F0%9F%98%80",
-    LONG,
+    f"{UNKNOWN}%7f",
 ]
+"""What no path may have, whatever route it is for."""
 ID_ROUTES = [
     ("GET", "/api/v1/runs/{run_id}", "run_not_found"),
     ("GET", "/api/v1/runs/{run_id}/stream", "run_not_found"),
@@ -213,9 +216,11 @@ def ids() -> list[Ask]:
         head, _, tail = template.partition("{")
         tail = tail.partition("}")[2]
         bad = [(given, 400, "invalid_path") for given in BAD_IDS]
+        bad += [(given, 400, "bad_request") for given in BAD_SEGMENTS]
         odd = [("%ff", 400, "bad_request"), (UNKNOWN, 404, code), (UNKNOWN.upper(), 404, code)]
         for given, status, said in [*bad, *odd]:
             found.append(Ask(method, f"{head}{given}{tail}", status, said, template=template))
+        found.append(Ask(method, f"{head}{LONG}{tail}", 414, "target_too_long"))
     return found
 
 
@@ -245,15 +250,35 @@ def _query(path: str, query: str, status: int, code: str | None, pointer: str | 
     return Ask("GET", f"{path}?{query}", status, code, template=path, pointer=pointer)
 
 
+HOSTED = ["/health", "/api/v1/sessions"]
+BAD_HOSTS = ["[::1", "a b", "a@b/c", "a..b", "a:b", "a:65536", "a,b"]
+
+
+def heads() -> list[Ask]:
+    """Return requests whose header is larger than the gateway takes, or just as large."""
+    many = tuple((f"x-{number}", "") for number in range(110))
+    long = (("x-long", "a" * 17_000),)
+    return [
+        *(Ask("GET", path, 431, "headers_too_large", headers=fields) for path in HOSTED for fields in (many, long)),
+        Ask("GET", "/health", 200, headers=many[:80]),
+        Ask("GET", "/health", 200, headers=(("x-long", "a" * 15_000),)),
+    ]
+
+
 def paths() -> list[Ask]:
     """Return paths and methods that no route has."""
     nowhere = [
         *("/", "/nope", "/api", "/api/v1", "/api/v1/", "//", "//api/v1/runs", "/api/v1//runs", "/api/v1/runs/"),
-        *("/health/", "/HEALTH", "/api/v1/skills/", "/api/v1/skills/a/b", "/api/v1/../v1/runs", "/%2fhealth"),
-        *("/api%2Fv1%2Fruns", "/health%00", "/health%0d%0a", "/ws", f"/{LONG}", "/" * 8192, "/api/v1/runs;x=1"),
+        *("/health/", "/HEALTH", "/api/v1/skills/", "/api/v1/skills/a/b", "/%2fhealth", "/..."),
+        *("/api%2Fv1%2Fruns", "/ws", f"/{LONG[1:]}", "/" * 8192, "/api/v1/runs;x=1"),
     ]
-    refused = [("/%ff", 400, "bad_request"), ("/api/v1/runs/%c0%ae", 400, "bad_request")]
-    names = ["nope", "%00", "..", "a%2Fb", "%F0%9F%98%80", LONG, "calculator%20", "CALCULATOR"]
+    refused = [
+        ("/%ff", 400, "bad_request"),
+        ("/api/v1/runs/%c0%ae", 400, "bad_request"),
+        *((path, 400, "bad_request") for path in ("/api/v1/../v1/runs", "/health%00", "/health%0d%0a", "/health/.")),
+        *((path, 414, "target_too_long") for path in (f"/{LONG}", "/" * 8193, f"/health?{LONG}")),
+    ]
+    names = ["nope", "a%2Fb", "%F0%9F%98%80", LONG[:4096], "calculator%20", "CALCULATOR"]
     skill = "/api/v1/skills/{name}"
     return [
         *(Ask("GET", path, 404, "not_found") for path in nowhere),
@@ -268,7 +293,7 @@ def paths() -> list[Ask]:
             headers=(("host", "evil.example"),),
             template="/api/v1/sessions",
         ),
-        Ask("GET", "/api/v1/sessions", 403, "forbidden", headers=(("host", "[::1"),), template="/api/v1/sessions"),
+        *(Ask("GET", path, 400, "bad_request", headers=(("host", host),)) for path in HOSTED for host in BAD_HOSTS),
         Ask("GET", "/api/v1/sessions", 200, headers=(("origin", "http://evil.example"),), template="/api/v1/sessions"),
     ]
 
@@ -285,20 +310,21 @@ def methods() -> list[Ask]:
         "/api/v1/sessions": "GET, HEAD",
         f"/api/v1/sessions/{UNKNOWN}": "DELETE, GET, HEAD",
     }
-    every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+    every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     found = [
         Ask(method, path, 405, "method_not_allowed", allow=allow)
         for path, allow in allowed.items()
         for method in every
         if method not in allow
     ]
+    found += [Ask("TRACE", path, 400, "bad_request") for path in allowed]
     return [*found, Ask("HEAD", "/health", 200), Ask("HEAD", run, 404), Ask("HEAD", "/nope", 404)]
 
 
 def table() -> list[Ask]:
     bodies = (malformed, misfits, contents, sizes, media, keys)
     with_body = [asked for make in bodies for path in FIELDS for asked in make(path)]
-    return [*with_body, *stream_misfits(), *places(), *ids(), *queries(), *paths(), *methods()]
+    return [*with_body, *stream_misfits(), *places(), *ids(), *queries(), *paths(), *heads(), *methods()]
 
 
 TABLE = table()
