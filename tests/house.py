@@ -26,7 +26,9 @@ TENANT = Principal("me", "acme")
 class House:
     """What `compose` puts together, without routes. `model`: as for `ScriptedBackend`."""
 
-    def __init__(self, *scripts: Script, store=None, limit=1000, timeout_s=300.0, message_bytes=1000, **model):
+    def __init__(
+        self, *scripts: Script, store=None, limit=1000, timeout_s=300.0, message_bytes=1000, limiter=None, **model
+    ):
         clock = SystemClock()
         self.store = store or FaultyStore()
         self.backend = ScriptedBackend(*scripts, **model)
@@ -50,12 +52,13 @@ class House:
             drain=self.drain,
             message_bytes=message_bytes,
             model=self.backend.model,
+            limiter=limiter,
         )
         self.session = str(uuid4())
 
-    async def start(self, content="hi", *, who=ME, on_busy="reject", session=None, key=None):
-        """Ask in the house's own session, unless another is named."""
-        return await self.dispatch.start(who, Ask(content, session or self.session, key, on_busy))
+    async def start(self, content="hi", *, who=ME, on_busy="reject", session=None, key=None, **more):
+        """Ask in the house's own session, unless another is named. `more`: other fields of the `Ask`."""
+        return await self.dispatch.start(who, Ask(content, session or self.session, key, on_busy, **more))
 
     async def record(self, run, *, who=ME, after=0):
         """Follow the run to its end and return its events, checked."""

@@ -1,11 +1,13 @@
 """The one way into the agent: every entry point asks here, so that every rule holds for all of them (design 5.9)."""
 
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
-from typing import Final
+from typing import Final, Literal
 from uuid import uuid4
 
 from argentor_asgi.errors import Draining, IdempotencyKeyReused
+from argentor_asgi.gateway.lane import Order
 from argentor_asgi.gateway.runs import Runs
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.ops.drain import Drain
@@ -13,40 +15,69 @@ from argentor_asgi.protocol.content import sanitise
 from argentor_asgi.protocol.messages import Message, Part
 from argentor_asgi.protocol.schema import encode
 from argentor_asgi.protocol.ws_session import OnBusy
+from argentor_asgi.security.accounts import Account
+from argentor_asgi.security.holds import RunGrant
 from argentor_asgi.security.identity import Principal
+from argentor_asgi.security.limits import Limiter
 from argentor_asgi.sessions.session import Claim, Run, Scope, Session, Store
 
 TITLE_CHARS: Final = 80
+TOKEN_CHARS: Final = 4
+"""How many characters make a token, about, before the model has counted them."""
+ANSWER_TOKENS: Final = 1000
+"""What an answer is thought to cost until it is there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a client wants answered. `session_id` None: a new session. `key`: its Idempotency-Key."""
+    """What a client wants answered. `session_id` None: a new session. `key`: its Idempotency-Key.
+
+    `account`: whose limits the run counts on; None for a caller without any. `trace`: the client's `traceparent`.
+    `on_disconnect`: what becomes of the run when its caller is cancelled before `start` returns.
+    """
 
     content: str
     session_id: str | None = None
     key: str | None = None
     on_busy: OnBusy = "reject"
+    account: Account | None = None
+    trace: str | None = None
+    on_disconnect: Literal["continue", "cancel"] = "continue"
 
 
 class Dispatch:
     """Turns what a client asks into a run."""
 
-    def __init__(self, *, runs: Runs, store: Store, clock: Clock, drain: Drain, message_bytes: int, model: str) -> None:
-        """Take messages of at most `message_bytes` of UTF-8."""
+    def __init__(
+        self,
+        *,
+        runs: Runs,
+        store: Store,
+        clock: Clock,
+        drain: Drain,
+        message_bytes: int,
+        model: str,
+        limiter: Limiter | None = None,
+    ) -> None:
+        """Take messages of at most `message_bytes` of UTF-8. `limiter`: of the accounts in `Ask`; None: no limits."""
         self._runs = runs
         self._store = store
         self._clock = clock
         self._drain = drain
         self._message_bytes = message_bytes
         self._model = model
+        self._limiter = limiter
 
     async def start(self, principal: Principal, ask: Ask) -> Run:
         """Return the run that works on the message: a new one, the steered one, or the one its key started before.
 
         When it returns, the run and the message are stored. Raises `EmptyInput`, `BodyTooLarge`, `ContentRejected`,
-        `SessionNotFound`, `SessionBusy`, `Overloaded`, `Draining`, `IdempotencyKeyReused`, `StorageUnavailable`. A
-        caller that is cancelled leaves the run going.
+        `SessionNotFound`, `SessionBusy`, `Overloaded`, `Draining`, `IdempotencyKeyReused`, `StorageUnavailable`, and
+        for the account `RateLimited` and `Forbidden`. A caller that is cancelled leaves the run going, or not, as
+        `ask.on_disconnect` says.
+
+        A new run holds one of the account's places and reserves tokens as long as it lives; a message that steers, or
+        that was asked before, costs neither.
         """
         if self._drain.draining:
             raise Draining(retry_after=1)
@@ -56,7 +87,17 @@ class Dispatch:
         claim = Claim(ask.key, _fingerprint(content, ask), run.id) if ask.key else None
         if claim is not None and (earlier := await self._store.get_claim(scope, claim.key)) is not None:
             return await self._replay(scope, claim, earlier)
-        accepted = await self._runs.accept(run, session=session, message=message, claim=claim, on_busy=ask.on_busy)
+        order = Order(
+            run=run,
+            session=session,
+            message=message,
+            on_busy=ask.on_busy,
+            claim=claim,
+            is_abandoned_early=ask.on_disconnect == "cancel",
+            trace=ask.trace,
+            grant=partial(self._grant, ask.account, content),
+        )
+        accepted = await self._runs.accept(order)
         if isinstance(accepted, Run):
             return accepted
         if claim is None:
@@ -70,6 +111,12 @@ class Dispatch:
         """
         content = sanitise(text, limit_bytes=self._message_bytes)
         return await self._runs.steer(scope_of(principal), run_id, content)
+
+    def _grant(self, account: Account | None, content: str) -> RunGrant | None:
+        """Take what a run holds of the account; raises `Overloaded`, `RateLimited` and `Forbidden`."""
+        if account is None or self._limiter is None:
+            return None
+        return self._limiter.grant_run(account, estimate(content))
 
     async def _replay(self, scope: Scope, claim: Claim, earlier: Claim) -> Run:
         """Return the run that the key started; raises `IdempotencyKeyReused` when it was for another request."""
@@ -91,6 +138,15 @@ class Dispatch:
 def scope_of(principal: Principal) -> Scope:
     """Return whose data the principal's is."""
     return Scope(principal.id, principal.tenant)
+
+
+def estimate(content: str) -> int:
+    """Return the tokens to reserve for a message, before anything is known: what it may cost, and a usual answer.
+
+    An account with less left of its day reserves that (`Limiter.reserve`); what the run really used is counted at
+    its end.
+    """
+    return len(content) // TOKEN_CHARS + ANSWER_TOKENS
 
 
 def _fingerprint(content: str, ask: Ask) -> str:

@@ -7,12 +7,11 @@ reads a run holds a cursor; nobody who reads can slow it, and its end does not n
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from dataclasses import replace
+from typing import Final
 
-from argentor_asgi.agent.runner import AgentRunner, RunContext
+from argentor_asgi.agent.runner import AgentRunner
 from argentor_asgi.errors import (
     Draining,
     GatewayError,
@@ -22,16 +21,15 @@ from argentor_asgi.errors import (
     RunTimeout,
     SessionBusy,
 )
-from argentor_asgi.gateway.run_log import Reader, Recorder, RunLog
+from argentor_asgi.gateway.lane import Lane, LiveRun, Order, plan, scope_of_run
+from argentor_asgi.gateway.run_log import Reader
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.protocol.events import Cancelled, Done, Error, RunEvent, RunStarted
-from argentor_asgi.protocol.messages import Message
-from argentor_asgi.protocol.ws_session import OnBusy
 from argentor_asgi.sessions.session import LIVE, Claim, Run, RunStatus, Scope, Session, Store
 
-QUEUED_PER_SESSION: Final = 16
-"""How many messages may wait behind the one that a session works on."""
+STEERED_KEYS: Final = 4096
+"""How many idempotency keys of messages that steered a run are remembered, the newest of all callers together."""
 ABANDONED: Final = "the client disconnected"
 """Why a run was cancelled whose client had asked for that."""
 SHUTDOWN: Final = "the gateway is shutting down"
@@ -39,69 +37,7 @@ SHUTDOWN: Final = "the gateway is shutting down"
 
 STATUS_AFTER: Final[Mapping[str, RunStatus]] = {"done": "done", "error": "failed", "cancelled": "cancelled"}
 
-Step = Literal["start", "queue", "interrupt", "steer", "refuse"]
-
 log = logging.getLogger("argentor.runs")
-
-
-def plan(*, busy: bool, queued: int, on_busy: OnBusy) -> Step:
-    """Say what becomes of a message for a session that is `busy` or not, with `queued` messages waiting."""
-    if not busy:
-        return "start"
-    if on_busy == "steer":
-        return "steer"
-    if on_busy == "reject" or queued >= QUEUED_PER_SESSION:
-        return "refuse"
-    return "queue" if on_busy == "enqueue" else "interrupt"
-
-
-class LiveRun:
-    """A run that has not ended: its row, its log, its task, and who waits for what."""
-
-    __slots__ = (
-        "accepted",
-        "cancel_reason",
-        "claim",
-        "context",
-        "ended",
-        "is_cancellable",
-        "is_stopped",
-        "lane",
-        "log",
-        "message",
-        "recorder",
-        "run",
-        "task",
-        "turn",
-    )
-
-    def __init__(self, run: Run, message: Message, claim: Claim | None, store: Store) -> None:
-        """Prepare the run; nothing is stored or started yet."""
-        self.run = run
-        self.message = message
-        self.claim = claim
-        self.log = RunLog(run.id)
-        self.recorder = Recorder(store, self.log)
-        self.context = RunContext(run.id, run.session_id, _scope(run))
-        self.lane = (_scope(run), run.session_id)
-        self.task: asyncio.Task[None] | None = None
-        self.cancel_reason = ""
-        self.is_stopped = False
-        self.is_cancellable = False
-        self.accepted: asyncio.Future[Run | Claim] = asyncio.get_running_loop().create_future()
-        self.turn = asyncio.Event()
-        self.ended = asyncio.Event()
-
-
-@dataclass(slots=True)
-class Lane:
-    """A busy session: the run it works on, and those that wait, in order.
-
-    A stranger who names the session has a lane of their own, until the store refuses the run: the owner's stays free.
-    """
-
-    current: LiveRun
-    waiting: deque[LiveRun] = field(default_factory=deque)
 
 
 class Runs:
@@ -120,6 +56,7 @@ class Runs:
         self._live: dict[str, LiveRun] = {}
         self._lanes: dict[tuple[Scope, str], Lane] = {}
         self._keys: dict[tuple[Scope, str], LiveRun] = {}
+        self._steered: dict[tuple[Scope, str], Claim] = {}
         self._is_draining = False
 
     def __len__(self) -> int:
@@ -130,33 +67,44 @@ class Runs:
         """Say whether the scope's session works on a message."""
         return (scope, session_id) in self._lanes
 
-    async def accept(
-        self, run: Run, *, session: Session, message: Message, claim: Claim | None, on_busy: OnBusy
-    ) -> Run | Claim:
+    async def accept(self, order: Order) -> Run | Claim:
         """Store the run and start it, now or after those before it; or steer the session's current run.
 
         Returns the run that works on the message, or the earlier claim of its idempotency key. The run's place in the
         session is taken before the first await, so that callers are served in the order of their calls. Raises
-        `SessionBusy`, `SessionNotFound`, `Overloaded`, `Draining`.
+        `SessionBusy`, `SessionNotFound`, `Overloaded`, `Draining`, and what `order.grant` raises. A caller that is
+        cancelled leaves the run going, unless the order says otherwise.
         """
         if self._is_draining:
             raise Draining(retry_after=1)
-        if claim is not None and (twin := self._keys.get((_scope(run), claim.key))) is not None:
+        scope, claim = scope_of_run(order.run), order.claim
+        if claim is not None and (steered := self._steered.get((scope, claim.key))) is not None:
+            return steered
+        if claim is not None and (twin := self._keys.get((scope, claim.key))) is not None:
             first = await asyncio.shield(twin.accepted)
             return first if isinstance(first, Claim) else twin.claim or claim
-        lane = self._lanes.get((_scope(run), session.id))
-        step = plan(busy=lane is not None, queued=len(lane.waiting) if lane else 0, on_busy=on_busy)
+        lane = self._lanes.get((scope, order.session.id))
+        step = plan(busy=lane is not None, queued=len(lane.waiting) if lane else 0, on_busy=order.on_busy)
         if step == "refuse":
             raise SessionBusy(retry_after=1)
         if step == "steer" and lane is not None:
-            return self._steer(lane.current, message.content)
+            return self._steer_once(lane.current, order.message.content, claim)
         if len(self._live) >= self._limit:
             raise Overloaded(retry_after=1)
-        live = self._place(run, message, claim, lane)
+        live = self._place(order, lane)
         if step == "interrupt" and lane is not None:
             self._stop(lane.current, "interrupted by a new message")
-        live.task = asyncio.create_task(self._work(live, session), name=f"run {run.id}")
-        return await asyncio.shield(live.accepted)
+        live.task = asyncio.create_task(self._work(live, order.session), name=f"run {live.run.id}")
+        return await self._accepted(live, is_abandoned_early=order.is_abandoned_early)
+
+    async def _accepted(self, live: LiveRun, *, is_abandoned_early: bool) -> Run | Claim:
+        """Wait until the run is stored."""
+        try:
+            return await asyncio.shield(live.accepted)
+        except asyncio.CancelledError:
+            if is_abandoned_early:
+                self._stop(live, ABANDONED)
+            raise
 
     async def reader(self, scope: Scope, run_id: str, *, after: int = 0) -> Reader:
         """Return a cursor behind event `after`, or behind the newest one when a client claims to have seen more.
@@ -231,6 +179,18 @@ class Runs:
             raise SessionBusy(retry_after=1)
         return live.run
 
+    def _steer_once(self, live: LiveRun, text: str, claim: Claim | None) -> Run:
+        """Steer, and let the message's key find this run from now on: asked again, it does not steer again.
+
+        In memory only, since the store keeps a key with the run that it started.
+        """
+        run = self._steer(live, text)
+        if claim is not None:
+            if len(self._steered) >= STEERED_KEYS:
+                del self._steered[next(iter(self._steered))]
+            self._steered[live.context.scope, claim.key] = replace(claim, run_id=run.id)
+        return run
+
     def _stop(self, live: LiveRun, reason: str, *, is_now: bool = True) -> None:
         """Cancel the run's task once, or let it end in its turn; a second request would cut its own clean-up short."""
         if not live.cancel_reason:
@@ -238,17 +198,17 @@ class Runs:
             if is_now and live.is_cancellable and live.task is not None:
                 live.task.cancel()
 
-    def _place(self, run: Run, message: Message, claim: Claim | None, lane: Lane | None) -> LiveRun:
+    def _place(self, order: Order, lane: Lane | None) -> LiveRun:
         """Take the run's place in its session's lane."""
-        live = LiveRun(run if lane is None else replace(run, status="queued"), message, claim, self._store)
+        live = LiveRun(order, self._store, is_first=lane is None)
         if lane is None:
             self._lanes[live.lane] = Lane(live)
             live.turn.set()
         else:
             lane.waiting.append(live)
-        self._live[run.id] = live
-        if claim is not None:
-            self._keys[live.context.scope, claim.key] = live
+        self._live[live.run.id] = live
+        if live.claim is not None:
+            self._keys[live.context.scope, live.claim.key] = live
         return live
 
     async def _work(self, live: LiveRun, session: Session) -> None:
@@ -281,7 +241,9 @@ class Runs:
             await live.recorder.emit(RunStarted(run.id, run.session_id, run.model, run.created_at))
             if not live.is_stopped:
                 live.is_cancellable = True
+                placed = self._clock.monotonic()
                 await live.turn.wait()
+                self._metrics.run_waited(self._clock.monotonic() - placed)
                 await self._promote(live)
             if live.cancel_reason:
                 return _cancelled(live)
@@ -329,7 +291,8 @@ class Runs:
         live.log.show(terminal.seq)
 
     def _leave(self, live: LiveRun) -> None:
-        """Give up the run's place and let the next one have its turn."""
+        """Give up the run's place and what it holds, and let the next one have its turn."""
+        live.give_back()
         self._live.pop(live.run.id, None)
         if live.claim is not None:
             self._keys.pop((live.context.scope, live.claim.key), None)
@@ -347,10 +310,6 @@ class Runs:
 def is_live(run: Run) -> bool:
     """Say whether the run has not ended."""
     return run.status in LIVE
-
-
-def _scope(run: Run) -> Scope:
-    return Scope(run.owner, run.tenant)
 
 
 def _cancelled(live: LiveRun) -> Cancelled:

@@ -53,6 +53,8 @@ class Fields:
         of_hour = 1 + int((now - hour_at) / account.hour_gap_s) if hour_at <= now else 0
         if remaining > own.minute.burst:  # noqa: PLR1730  a call of min() costs 0.06 us
             remaining = own.minute.burst
+        if of_hour > own.hour.burst:  # noqa: PLR1730  as above
+            of_hour = own.hour.burst
         if full_at < now:  # noqa: PLR1730  as above
             full_at = now
         if of_hour < remaining or (of_hour == 0 and hour_at > at):

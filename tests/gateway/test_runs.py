@@ -20,7 +20,8 @@ from argentor_asgi.errors import (
     StorageUnavailable,
 )
 from argentor_asgi.gateway.dispatch import scope_of
-from argentor_asgi.gateway.runs import QUEUED_PER_SESSION, SHUTDOWN, plan
+from argentor_asgi.gateway.lane import QUEUED_PER_SESSION, plan
+from argentor_asgi.gateway.runs import SHUTDOWN
 from argentor_asgi.protocol.llm import Finish, TextPiece
 from argentor_asgi.protocol.schema import restore
 from argentor_asgi.sessions.session import LIVE

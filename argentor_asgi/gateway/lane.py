@@ -1,0 +1,117 @@
+"""What a run is while it lives, and the place it has in its session: plain records, and the rule of who comes next."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from argentor_asgi.agent.runner import RunContext
+from argentor_asgi.gateway.run_log import Recorder, RunLog
+from argentor_asgi.protocol.messages import Message
+from argentor_asgi.protocol.ws_session import OnBusy
+from argentor_asgi.security.holds import RunGrant
+from argentor_asgi.sessions.session import Claim, Run, Scope, Session, Store
+
+QUEUED_PER_SESSION: Final = 16
+"""How many messages may wait behind the one that a session works on."""
+
+Step = Literal["start", "queue", "interrupt", "steer", "refuse"]
+
+
+def plan(*, busy: bool, queued: int, on_busy: OnBusy) -> Step:
+    """Say what becomes of a message for a session that is `busy` or not, with `queued` messages waiting."""
+    if not busy:
+        return "start"
+    if on_busy == "steer":
+        return "steer"
+    if on_busy == "reject" or queued >= QUEUED_PER_SESSION:
+        return "refuse"
+    return "queue" if on_busy == "enqueue" else "interrupt"
+
+
+def nothing_granted() -> RunGrant | None:
+    """Return no grant: for a caller whom nothing limits."""
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A run that is asked for: its rows, and what its caller wants of it.
+
+    `claim`: its idempotency key. `is_abandoned_early`: end the run when the caller goes before it is accepted. `trace`:
+    the caller's `traceparent`. `grant`: takes what the run holds of its caller's limits; it is asked only when the
+    run gets a place, and raises what refuses one.
+    """
+
+    run: Run
+    session: Session
+    message: Message
+    on_busy: OnBusy
+    claim: Claim | None = None
+    is_abandoned_early: bool = False
+    trace: str | None = None
+    grant: Callable[[], RunGrant | None] = nothing_granted
+
+
+class LiveRun:
+    """A run that has not ended: its row, its log, its task, what it holds, and who waits for what."""
+
+    __slots__ = (
+        "accepted",
+        "cancel_reason",
+        "claim",
+        "context",
+        "ended",
+        "grant",
+        "is_cancellable",
+        "is_stopped",
+        "lane",
+        "log",
+        "message",
+        "recorder",
+        "run",
+        "task",
+        "turn",
+    )
+
+    def __init__(self, order: Order, store: Store, *, is_first: bool) -> None:
+        """Prepare the run and take its grant; nothing is stored or started yet. Raises what the grant refuses."""
+        self.grant = order.grant()
+        self.run = order.run if is_first else replace(order.run, status="queued")
+        self.message = order.message
+        self.claim = order.claim
+        self.log = RunLog(self.run.id)
+        self.recorder = Recorder(store, self.log)
+        scope = scope_of_run(self.run)
+        self.context = RunContext(self.run.id, self.run.session_id, scope, trace=order.trace)
+        self.lane = (scope, self.run.session_id)
+        self.task: asyncio.Task[None] | None = None
+        self.cancel_reason = ""
+        self.is_stopped = False
+        self.is_cancellable = False
+        self.accepted: asyncio.Future[Run | Claim] = asyncio.get_running_loop().create_future()
+        self.turn = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    def give_back(self) -> None:
+        """End what the run holds of its caller's limits, and count the tokens that it used."""
+        if self.grant is not None:
+            usage = self.context.usage
+            self.grant.end(usage.input_tokens + usage.output_tokens)
+
+
+@dataclass(slots=True)
+class Lane:
+    """A busy session: the run it works on, and those that wait, in order.
+
+    A stranger who names the session has a lane of their own, until the store refuses the run: the owner's stays free.
+    """
+
+    current: LiveRun
+    waiting: deque[LiveRun] = field(default_factory=deque)
+
+
+def scope_of_run(run: Run) -> Scope:
+    """Return whose the run is."""
+    return Scope(run.owner, run.tenant)
