@@ -5,10 +5,11 @@ Only the gateway's own loggers are touched, never the root: an embedding applica
 
 import json
 import logging
+import os
 import sys
 import traceback
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TextIO
 
 LOGGER = "argentor"
 """The logger that `configure` sets up; each part of the gateway logs to a child of it."""
@@ -24,7 +25,7 @@ def configure(format: Format, level: str) -> None:  # noqa: A002  named as the s
 
     `auto` is `console` on a terminal and `json` elsewhere. Called again, it replaces what it set up.
     """
-    terminal = format == "console" or (format == "auto" and sys.stderr.isatty())
+    terminal = is_console(format, sys.stderr)
     handler = _Handler(sys.stderr)
     handler.setFormatter(ConsoleFormatter() if terminal else JsonFormatter())
     logger = logging.getLogger(LOGGER)
@@ -61,7 +62,7 @@ class ConsoleFormatter(logging.Formatter):
         """Return the line; control characters in it are escaped, so that no caller can forge another."""
         fields = "".join(f" {name}={value}" for name, value in _extra(record).items())
         words = f"{record.getMessage()[:VALUE_CHARACTERS]}{fields}"
-        head = f"{_time(record)} {record.levelname.lower():7} {record.name}: {_one_line(words)}"
+        head = f"{_time(record)} {record.levelname.lower():7} {record.name}: {one_line(words)}"
         found = _traceback(record)
         return f"{head}\n{found}" if found else head
 
@@ -88,5 +89,12 @@ def _traceback(record: logging.LogRecord) -> str | None:
     return "".join(traceback.format_exception(record.exc_info[1]))[-VALUE_CHARACTERS:].rstrip("\n")
 
 
-def _one_line(text: str) -> str:
+def is_console(format: Format, stream: TextIO | int) -> bool:  # noqa: A002  named as the setting is
+    """Say whether lines to `stream`, an open file or its descriptor, are for people."""
+    is_terminal = os.isatty(stream) if isinstance(stream, int) else stream.isatty()
+    return format == "console" or (format == "auto" and is_terminal)
+
+
+def one_line(text: str) -> str:
+    """Return the text with its control characters escaped, so that it stays one line and moves no cursor."""
     return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

@@ -10,7 +10,7 @@ from collector import collecting
 
 from argentor_asgi.errors import ConfigError
 from argentor_asgi.ops.clock import SystemClock
-from argentor_asgi.ops.spans import NO_SPANS, PATH_CHARS, header, request_ended
+from argentor_asgi.ops.spans import PATH_CHARS, header, request_ended
 from argentor_asgi.ops.tracing import QUEUE_SPANS, Tracing, traces_url
 from argentor_asgi.protocol.trace import Trace, begin, parse, prefix
 
@@ -85,12 +85,6 @@ async def test_what_is_no_parent_begins_a_trace(parent):
     assert first.parent_id == second.parent_id == ""
     assert first.trace_id != second.trace_id
     assert first.span_id != second.span_id
-
-
-async def test_without_a_collector_nothing_is_begun_and_the_outer_trace_is_passed_on():
-    assert NO_SPANS.begin(OUTER) is None
-    assert header(NO_SPANS.begin(OUTER), OUTER) == OUTER
-    answered(NO_SPANS, Trace(b"a" * 32))
 
 
 @pytest.mark.parametrize("status", [400, 503])
