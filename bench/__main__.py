@@ -33,6 +33,7 @@ BENCHES: Mapping[str, Bench] = {
     ),
     "keys": Bench("whether refusals take the same time whatever is wrong with a key", 1, 30.0, ("samples", 20_000)),
     "lag": Bench("how late the event loop is under load and abuse", 3, 60.0),
+    "abuse": Bench("what one abusive WebSocket costs", 1, 240.0),
     "slow": Bench("what becomes of those who send slowly", 1, 70.0, ("connections", 1_000)),
     "stalled": Bench("what becomes of those who do not read", 1, 60.0, ("readers", 200)),
     "soak": Bench("what is left after many requests and sockets", 1, 300.0, ("requests", 100_000)),

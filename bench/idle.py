@@ -64,7 +64,7 @@ def measured(child: Child, name: str, plan: Plan) -> Mapping[str, float]:
     with crowd([holder(count, headers) for count in shares(plan.count, PROCESSES)], child.port) as pipes:
         told(pipes)
         opened_s = time.monotonic() - began
-        time.sleep(SETTLE_S)
+        time.sleep(min(SETTLE_S, plan.seconds))
         cpu, began = child.cpu_s(), time.monotonic()
         time.sleep(plan.seconds)
         cpu, watched_s = child.cpu_s() - cpu, time.monotonic() - began

@@ -60,7 +60,7 @@ async def hostile(child: Child, headers: Headers, seconds: float) -> None:
 
 def hostiles(headers: Headers) -> list[bytes]:
     """Return requests at every bound, and beyond."""
-    many = json.dumps({"message": "hi", **{f"k{number}": number for number in range(130_000)}}).encode()
+    many = json.dumps({"message": "hi", **{f"k{number}": number for number in range(100_000)}}).encode()
     bodies = [
         b"[" * MIB,
         b'{"a":' * 300_000,

@@ -3,12 +3,15 @@
 What has a `drain` of its own is served as it is; a bare callable gets one that has nothing to wait for.
 """
 
+import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from argentor_asgi.compose import gateway
+from argentor_asgi.config import load
 from argentor_asgi.ops.clock import SystemClock
 from argentor_asgi.ops.drain import Drain
 from argentor_asgi.server.launcher import serve
@@ -36,4 +39,5 @@ def loaded(path: str) -> Any:  # noqa: ANN401  whatever the module has under tha
 
 
 if __name__ == "__main__":
-    sys.exit(serve(loaded(sys.argv[1]), bind=[f"fd://{sys.argv[2]}"]))
+    configured = load(os.environ, Path.cwd())
+    sys.exit(serve(loaded(sys.argv[1]), bind=[f"fd://{sys.argv[2]}"], config=configured))
