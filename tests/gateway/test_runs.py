@@ -6,8 +6,6 @@ import logging
 import pytest
 from asgi_driver import soon, until
 from house import ME, TENANT, YOU, House, everything, kinds
-from hypothesis import given
-from hypothesis import strategies as st
 from scripted_backend import Park, answer
 
 from argentor_asgi.errors import (
@@ -20,7 +18,7 @@ from argentor_asgi.errors import (
     StorageUnavailable,
 )
 from argentor_asgi.gateway.dispatch import scope_of
-from argentor_asgi.gateway.lane import QUEUED_PER_SESSION, plan
+from argentor_asgi.gateway.lane import QUEUED_PER_SESSION
 from argentor_asgi.gateway.runs import SHUTDOWN
 from argentor_asgi.protocol.llm import Finish, TextPiece
 from argentor_asgi.protocol.schema import restore
@@ -50,29 +48,7 @@ async def scrape(house):
     return {name: float(value) for name, value in lines}
 
 
-# --- plan --------------------------------------------------------------------------------------------------------
-
 POLICIES = ["reject", "enqueue", "interrupt", "steer"]
-
-
-@given(st.integers(0, 2 * QUEUED_PER_SESSION), st.sampled_from(POLICIES))
-def test_a_session_that_is_free_starts_whatever_the_policy(queued, on_busy):
-    assert plan(busy=False, queued=queued, on_busy=on_busy) == "start"
-
-
-@pytest.mark.parametrize(
-    ("on_busy", "below", "full"),
-    [
-        ("reject", "refuse", "refuse"),
-        ("enqueue", "queue", "refuse"),
-        ("interrupt", "interrupt", "refuse"),
-        ("steer", "steer", "steer"),
-    ],
-)
-@given(st.integers(0, QUEUED_PER_SESSION - 1), st.integers(0, 5))
-def test_a_busy_session_follows_its_policy_as_long_as_there_is_room_to_wait(on_busy, below, full, queued, beyond):
-    assert plan(busy=True, queued=queued, on_busy=on_busy) == below
-    assert plan(busy=True, queued=QUEUED_PER_SESSION + beyond, on_busy=on_busy) == full
 
 
 # --- a run's life ------------------------------------------------------------------------------------------------

@@ -119,6 +119,9 @@ def test_the_time_may_be_read_by_the_caller():
         desk.limiter.take(account, 2059.5)
     assert refused.value.retry_after == 1
     desk.limiter.take(account, 2060.0)
+    assert desk.limiter.stats(account, 2060.0).minute == 1
+    assert dict(desk.limiter.fields(account, 2060.0))[b"x-ratelimit-remaining"] == b"0"
+    assert dict(desk.limiter.fields(account, 2060.5))[b"x-ratelimit-remaining"] == b"0"
 
 
 @pytest.mark.parametrize("plan", ["requests_per_minute", "requests_per_hour", "tokens_per_day"])
@@ -236,6 +239,17 @@ def test_a_hundred_thousand_addresses_are_as_many_accounts_as_the_bound_and_shar
     desk.wait(3600)
     assert desk.stranger("10.9.9.9").key == "10.9.9.9"
     assert len(desk.limiter._strangers) == 1
+
+
+def test_principals_beyond_the_bound_share_one_account_of_the_common_limits():
+    desk = Desk()
+    desk.limiter._known._limit = 1
+    mine = desk.account(ME)
+    desk.ask(mine)
+    shared = desk.account(FEW)
+    assert (shared.key, shared.numbers, shared.principal) == ("others", mine.numbers, ANONYMOUS)
+    assert desk.account(YOU) is shared
+    assert desk.account(ME) is mine
 
 
 def test_an_ipv6_customer_is_one_caller_whatever_addresses_they_take():
