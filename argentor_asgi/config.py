@@ -67,7 +67,8 @@ class Auth:
     trusted_proxies: Annotated[
         tuple[str, ...],
         Meta(
-            description="Addresses or networks of reverse proxies whose `Forwarded` or `X-Forwarded-For` is believed."
+            description="Addresses or networks of reverse proxies whose `Forwarded` or `X-Forwarded-For` is believed; "
+            "`unix` for those that come in by a Unix socket."
         ),
     ] = ()
 

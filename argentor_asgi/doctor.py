@@ -145,7 +145,7 @@ def callers(config: Config, bind: Sequence[str]) -> Finding:
     if config.auth.allow_anonymous:
         words = "everybody who reaches the gateway is served without a key"
         return Finding("warn" if far else "ok", "callers", words)
-    if config.auth.api_keys:
+    if config.auth.held:
         return Finding("ok", "callers", "only those with a key are served")
     if far:
         advice = "set auth.api_keys (argentor new-key), or auth.allow_anonymous=true"
@@ -155,10 +155,12 @@ def callers(config: Config, bind: Sequence[str]) -> Finding:
 
 def keys(config: Config) -> Iterator[Finding]:
     """Look for keys that can be guessed."""
-    for at, key in enumerate(config.auth.api_keys, 1):
-        plain = key.reveal().rpartition(":")[2]
-        if len(plain) < KEY_CHARACTERS:
-            yield Finding("warn", "keys", f"key {at} of auth.api_keys is short; argentor new-key makes a good one")
+    entries = (key.reveal().rpartition(":")[2] for key in config.auth.api_keys)
+    listed = [(f"key {at} of auth.api_keys", text) for at, text in enumerate(entries, 1)]
+    listed += [(f"key `{row.name}` of auth.keys", row.key.reveal()) for row in config.auth.keys if row.key]
+    for which, text in listed:
+        if len(text) < KEY_CHARACTERS:
+            yield Finding("warn", "keys", f"{which} is short; argentor new-key makes a good one")
 
 
 def is_near(address: str) -> bool:

@@ -263,14 +263,14 @@ def _check_plan(plan: str | None) -> None:
         check_name(plan)
 
 
-def _check_networks(networks: tuple[str, ...]) -> None:
+def _check_proxies(proxies: tuple[str, ...]) -> None:
     from ipaddress import ip_network  # noqa: PLC0415  only where a proxy is trusted
 
-    for network in networks:
+    for proxy in proxies:
         try:
-            ip_network(network)
+            _ = proxy == "unix" or ip_network(proxy)
         except ValueError as error:
-            raise ValueError(f"expected addresses and networks such as 10.0.0.0/8; {error}") from None
+            raise ValueError(f"expected addresses, networks such as 10.0.0.0/8, or unix; {error}") from None
 
 
 def _check_url(url: str | None) -> None:
@@ -301,7 +301,7 @@ _RULES: Mapping[str, Callable[..., None]] = {
     "auth.keys[].plan": _check_plan,
     "auth.keys[].scopes": check_scopes,
     "auth.keys[].tenant": check_name,
-    "auth.trusted_proxies": _check_networks,
+    "auth.trusted_proxies": _check_proxies,
     "otel.endpoint": _check_url,
     "public_url": _check_url,
     "storage.url": _check_storage,

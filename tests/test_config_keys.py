@@ -149,7 +149,7 @@ def test_a_row_that_is_no_key_is_refused_without_showing_it(tmp_path: Path, text
         ("[auth]\napi_keys=['a:one']\n[[auth.keys]]\nname='b'\nkey='one'\n", "under two names"),
         ("[[auth.keys]]\nname='a'\nkey='one'\n[[auth.keys]]\nname='a'\nkey='two'\n", "two API keys are named `a`"),
         ("[shutdown]\ndrain_s = 20\ntotal_s = 19.5\n", "total_s is 19.5, less than shutdown.drain_s, which is 20"),
-        ("[auth]\ntrusted_proxies = ['proxy.example']\n", "expected addresses and networks such as 10.0.0.0/8"),
+        ("[auth]\ntrusted_proxies = ['proxy.example']\n", "expected addresses, networks such as 10.0.0.0/8, or unix"),
         ("[auth]\ntrusted_proxies = ['10.0.0.1/8']\n", "has host bits set"),
         ("[otel]\nendpoint = '127.0.0.1:4318'\n", "expected http(s)://"),
         ("[otel]\nendpoint = 'ftp://x'\n", "expected http(s)://"),
@@ -181,7 +181,7 @@ def test_rows_that_are_not_json_are_refused(tmp_path: Path, name: str, text: str
 @pytest.mark.parametrize(
     "text",
     [
-        "[auth]\ntrusted_proxies = ['10.0.0.1', '10.0.0.0/8', '::1', 'fd00::/8']\n",
+        "[auth]\ntrusted_proxies = ['10.0.0.1', '10.0.0.0/8', '::1', 'fd00::/8', 'unix']\n",
         "[otel]\nendpoint = 'http://127.0.0.1:4318/v1'\n",
         "[shutdown]\ndrain_s = 30\ntotal_s = 30\n",
         "[plans]\n",

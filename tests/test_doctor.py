@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from argentor_asgi import doctor
-from argentor_asgi.config import Auth, Config, Secret
+from argentor_asgi.config import Auth, Config, Key, Secret
 from argentor_asgi.doctor import Finding, examine
 from argentor_asgi.sessions.lock import FileLock
 from argentor_asgi.sessions.probe import SQLITE_VERSION, has_reset_bug, try_write, writer_of
@@ -153,6 +153,19 @@ def test_a_short_key_is_a_warning_that_does_not_show_it(entry: str, count: int):
     found = list(doctor.keys(Config(auth=Auth(api_keys=(Secret(entry),)))))
     assert len(found) == count
     assert not any("kkk" in finding.words for finding in found)
+
+
+@pytest.mark.parametrize(("text", "count"), [("k" * 15, 1), ("k" * 16, 0), ("a:" + "k" * 14, 0)])
+def test_a_short_key_in_a_row_is_named_without_showing_it(text: str, count: int):
+    rows = (Key("ci", key=Secret(text)), Key("hashed", sha256=Secret("ab" * 32)))
+    found = list(doctor.keys(Config(auth=Auth(keys=rows))))
+    assert len(found) == count
+    assert all("`ci`" in each.words and text not in each.words for each in found)
+
+
+def test_keys_in_rows_count_as_keys():
+    config = Config(auth=Auth(keys=(Key("ci", key=Secret("k" * 16)),)))
+    assert doctor.callers(config, ["0.0.0.0:8000"]).level == "ok"
 
 
 def test_few_files_are_a_warning():
