@@ -8,15 +8,15 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Final, Self, Unpack
 
 from argentor_asgi.errors import ConfigError, StorageUnavailable
-from argentor_asgi.ops.audit_entry import Entry, Outcome, Row, entry, is_violation
+from argentor_asgi.ops.audit_entry import Entry, Outcome, Row, Who, entry, is_violation
 from argentor_asgi.ops.audit_files import AuditFiles, Written
 from argentor_asgi.ops.audit_floods import Floods
 from argentor_asgi.ops.audit_read import AuditPage, from_cursor, page
@@ -46,27 +46,23 @@ UNAVAILABLE: Final = "The audit log cannot be written or read."
 logger = logging.getLogger("argentor.audit")
 
 
-class Who(TypedDict, total=False):
-    """What an entry says besides what happened and how it ended; each is None where there is none."""
-
-    principal: str | None
-    tenant: str | None
-    session_id: str | None
-    skill_name: str | None
-    request_id: str | None
-    address: str | None
-    details: Mapping[str, object] | None
-
-
 class Audit:
     """The log in `directory`, from `__aenter__` to `__aexit__`; in a temporary directory that goes with it for None.
 
     `file_bytes`: the size at which a file is full. `retention_days`: how long a full file stays after its last entry.
+    `lock_wait_s`: how long to wait for another process to let go of the directory, as a rolling restart needs.
     Not `enabled`, nothing is kept and everything reads as empty.
     """
 
     def __init__(
-        self, directory: Path | None, *, clock: Clock, file_bytes: int, retention_days: int, enabled: bool = True
+        self,
+        directory: Path | None,
+        *,
+        clock: Clock,
+        file_bytes: int,
+        retention_days: int,
+        enabled: bool = True,
+        lock_wait_s: float = LOCK_WAIT_S,
     ) -> None:
         """Nothing is touched yet."""
         self._directory = directory
@@ -74,6 +70,7 @@ class Audit:
         self._file_bytes = file_bytes
         self._retention_days = retention_days
         self._is_enabled = enabled
+        self._lock_wait_s = lock_wait_s
         self._temporary: TemporaryDirectory[str] | None = None
         self._files: AuditFiles | None = None
         self._worker: Worker | None = None
@@ -181,7 +178,7 @@ class Audit:
 
     async def _lock(self, worker: Worker, files: AuditFiles, directory: Path) -> None:
         try:
-            async with asyncio.timeout(LOCK_WAIT_S):
+            async with asyncio.timeout(self._lock_wait_s):
                 while not await worker.submit(files.try_lock):  # noqa: ASYNC110  another process frees it
                     await asyncio.sleep(LOCK_POLL_S)
         except TimeoutError:

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, TypedDict
 
 from argentor_asgi.errors import GatewayError
 from argentor_asgi.ops.audit_details import FIELD_CHARS, fitted
@@ -54,6 +54,18 @@ FIRST_HASH: Final = "0" * 64
 
 _HASH_START: Final = b',"hash":"'
 _HASH_BYTES: Final = len(_HASH_START) + 64 + len(b'"}')
+
+
+class Who(TypedDict, total=False):
+    """What an entry says besides what happened and how it ended; each is None where there is none."""
+
+    principal: str | None
+    tenant: str | None
+    session_id: str | None
+    skill_name: str | None
+    request_id: str | None
+    address: str | None
+    details: Mapping[str, object] | None
 
 
 @dataclass(frozen=True, slots=True)

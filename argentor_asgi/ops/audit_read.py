@@ -177,8 +177,12 @@ def last_row(path: Path) -> Row | None:
 
 
 def lines_of(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a file from its start, with their newlines; one that is too long comes in pieces."""
-    while line := file.readline(2 * LINE_BYTES):
+    """Yield the lines of a file from its start, with their newlines; of one that is too long, no more than `CUT`."""
+    while line := file.readline(LINE_BYTES):
+        if len(line) == LINE_BYTES and not line.endswith(b"\n"):
+            while line and not line.endswith(b"\n"):
+                line = file.readline(BLOCK)
+            line = CUT + line[-1:]
         yield line
 
 
