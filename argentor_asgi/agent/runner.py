@@ -127,8 +127,9 @@ class AgentRunner:
                 raise RunTimeout from None
             raise
         finally:
-            told = {"run_id": context.run_id, "session_id": context.session_id}
-            run_ended(self.spans, span, **told, usage=context.usage, error=code)
+            run_ended(
+                self.spans, span, run_id=context.run_id, session_id=context.session_id, usage=context.usage, error=code
+            )
 
 
 class _Work:

@@ -32,7 +32,7 @@ class LoopLag:
         self._observe = observe
         self._clock = clock
         self._every_s = every_s
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None]
 
     async def __aenter__(self) -> Self:
         """Begin."""
@@ -41,9 +41,8 @@ class LoopLag:
 
     async def __aexit__(self, *_: object) -> None:
         """End, at once."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+        self._task.cancel()
+        await asyncio.wait((self._task,))
 
     async def _measure(self) -> None:
         warned: float | None = None

@@ -7,6 +7,7 @@ formats in a thread. Every label has few values: a route's template, never a pat
 
 import asyncio
 import logging
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
@@ -127,8 +128,7 @@ class Metrics:
     def request_sampled(self, row: Route, seconds: float, trace_id: str) -> None:
         """Show a request that its row has counted, and whose spans are kept, as an exemplar of its duration."""
         shown = self._shown.setdefault((row.method, row.template), {})
-        times = Histogram(BUCKETS_S, exemplars=shown)
-        times.show(self._exemplar(trace_id, seconds))
+        shown[bisect_left(BUCKETS_S, seconds)] = self._exemplar(trace_id, seconds)
 
     def consumer_cut(self, kind: str) -> None:
         """Count a client that was ended because it does not read: `ws_outbox`, `ws_write`, `sse_write`..."""

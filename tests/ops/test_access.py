@@ -1,15 +1,17 @@
 """`argentor_asgi.ops.access`: what a line says, and that no stream, however sick, holds the loop or the memory."""
 
 import asyncio
+import contextlib
 import errno
 import fcntl
+import io
 import json
 import logging
 import os
 import pty
+import sys
 import threading
 import time
-from contextlib import contextmanager
 
 import pytest
 from hypothesis import given, settings
@@ -38,7 +40,7 @@ def line(log, path=b"/api/v1/sessions/7", **changed):
     log.write(*told.values())
 
 
-@contextmanager
+@contextlib.contextmanager
 def piped(kind="json", **settings):
     """Yield a log into a pipe, and a function that returns the lines once the log is closed."""
     reads, writes = os.pipe()
@@ -141,7 +143,7 @@ async def test_no_query_is_written_and_a_path_is_bounded():
     assert len(second) < WRITE_BYTES
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(paths=st.lists(st.binary(max_size=40), min_size=1, max_size=20), method=st.text(max_size=10))
 def test_any_bytes_are_one_line_that_moves_no_cursor(paths, method):
     for kind in ("json", "console"):
@@ -281,6 +283,28 @@ async def test_a_line_that_cannot_be_made_does_not_end_the_others(caplog):
     assert caplog.text.count("an access line could not be written") == 1
 
 
-def test_stderr_is_where_lines_go():
-    assert AccessLog("json")._fd >= 0
-    assert LINES == 10_000
+async def test_each_batch_wakes_the_same_thread():
+    reads, writes = os.pipe()
+    log = AccessLog("json", fd=writes)
+    for number in range(3):
+        line(log, status=number)
+        thread = log._thread
+        assert json.loads(await asyncio.to_thread(os.read, reads, WRITE_BYTES))["status"] == number
+        assert log._thread is thread
+    await log.close()
+    os.close(reads)
+    os.close(writes)
+
+
+async def test_nothing_is_written_where_nothing_came():
+    with piped() as (log, lines):
+        line(log)
+        await log.close()
+        log._flush()
+        assert len(await lines()) == 1
+
+
+def test_stderr_is_where_lines_go_even_where_python_s_is_something_else():
+    assert AccessLog("json", lines=LINES)._fd == sys.stderr.fileno()
+    with contextlib.redirect_stderr(io.StringIO()):
+        assert AccessLog("json")._fd == 2

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 from asgi_driver import soon
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from argentor_asgi.ops.clock import SystemClock
@@ -76,6 +76,7 @@ async def test_a_body_that_fails_ends_the_task_as_well():
     assert "loop lag" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.floats(0, 60), st.floats(0, 2)), max_size=50))
 def test_lines_are_never_closer_than_their_interval_and_only_of_what_was_late(steps):
     now, warned, lines = 0.0, None, []

@@ -1,7 +1,7 @@
 """`argentor_asgi.ops.metric_families`: histograms and label caps, as plain values."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from argentor_asgi.ops.metric_families import FAMILIES, LABEL_CHARS, LABEL_VALUES, OTHER, Exemplar, Histogram, Labels
@@ -9,6 +9,7 @@ from argentor_asgi.ops.metric_families import FAMILIES, LABEL_CHARS, LABEL_VALUE
 SECONDS = st.floats(min_value=0, max_value=1000)
 
 
+@settings(max_examples=40)
 @given(st.lists(SECONDS, max_size=30))
 def test_a_histogram_agrees_with_counting_by_hand(durations):
     bounds = (0.1, 1, 10)
@@ -40,6 +41,7 @@ def test_a_copy_is_of_its_moment():
     assert (before.counts, before.seconds, before.exemplars) == ([0, 0], 0.0, {})
 
 
+@settings(max_examples=40)
 @given(st.lists(st.text(max_size=LABEL_CHARS * 2), max_size=40))
 def test_a_label_keeps_its_first_values_and_the_rest_are_other(values):
     labels, cap = Labels(), LABEL_VALUES["kind"]
@@ -47,6 +49,12 @@ def test_a_label_keeps_its_first_values_and_the_rest_are_other(values):
     assert len(set(given_back) - {OTHER}) <= cap
     assert all(len(each) <= LABEL_CHARS and each.encode() is not None for each in given_back)
     assert [labels.bounded("kind", value) for value in values[:cap]] == given_back[:cap]
+
+
+def test_values_that_read_the_same_are_one():
+    labels, long = Labels(), "x" * LABEL_CHARS
+    assert labels.bounded("kind", long) == labels.bounded("kind", long + "y") == labels.bounded("kind", long + "z")
+    assert labels.bounded("kind", "\ud800") == "?"
 
 
 def test_a_counter_s_name_says_so_and_a_duration_s_unit_too():

@@ -1,4 +1,4 @@
-"""`argentor_asgi.ops.spans`: what is said of each thing, told to a list, and that without a listener nothing is made."""
+"""`argentor_asgi.ops.spans`: what is said of a request, and that nothing is made where nobody listens."""
 
 import pytest
 from hypothesis import given
