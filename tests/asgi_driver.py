@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from argentor_asgi.asgi.app import build
+from argentor_asgi.asgi.head import Fields, joined
+from argentor_asgi.asgi.request import request_ids, sane_id
 from argentor_asgi.asgi.route import Handler, rows_of
 from argentor_asgi.asgi.types import App, Message, Scope
 
@@ -31,6 +33,12 @@ LOG = logging.getLogger("argentor.test")
 async def nothing_to_start() -> AsyncIterator[None]:
     """The lifespan of an app that has nothing to open."""
     yield
+
+
+def head_of(scope: Scope) -> tuple[Fields, bytes]:
+    """Return what the app reads off a head before it makes a request or a socket: its fields, and its id."""
+    fields = joined(scope["headers"])
+    return fields, sane_id(fields, next(request_ids()))
 
 
 def app_of(*handlers: Handler, **options: Any) -> App:
@@ -65,7 +73,9 @@ def pairs(headers: dict[str, str] | Iterable[tuple[str, str]]) -> list[tuple[byt
 
 
 def scope_of(kind: str, target: str, headers: list[tuple[bytes, bytes]], **others: Any) -> Scope:
-    """Return a scope as hypercorn makes it; `target` is the raw path and, after a `?`, the query."""
+    """Return a scope as hypercorn makes it, with a Host; `target` is the raw path and, after a `?`, the query."""
+    if all(name != b"host" for name, _ in headers):
+        headers = [*headers, (b"host", b"127.0.0.1:8000")]
     path, _, query = target.partition("?")
     made = {
         "type": kind,

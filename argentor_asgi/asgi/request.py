@@ -6,7 +6,7 @@ Nothing is decoded before it is asked for. Both are plain classes with class-lev
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from secrets import token_hex
@@ -15,10 +15,11 @@ from typing import TypeVar
 from urllib.parse import parse_qsl
 
 from argentor_asgi.asgi.deadline import TICK_S, Sweeper, Watched
-from argentor_asgi.asgi.head import CLOSE, Fields, is_http1, joined
+from argentor_asgi.asgi.head import CLOSE, Fields, is_http1
 from argentor_asgi.asgi.types import Headers, Receive, Scope
 from argentor_asgi.errors import BadRequest, BodyTimeout, BodyTooLarge, UnsupportedMediaType
 from argentor_asgi.protocol.schema import decode
+from argentor_asgi.protocol.trace import Trace, child_header
 
 QUERY_FIELDS = 100
 """How many parameters a query may have."""
@@ -51,12 +52,10 @@ def request_ids() -> Iterator[bytes]:
             yield head + tail
 
 
-def request_id(headers: Iterable[tuple[bytes, bytes]], ids: Iterator[bytes]) -> bytes:
-    """Return a sane `X-Request-ID` among `headers`, else the next of `ids`."""
-    for name, value in headers:
-        if name == b"x-request-id" and _SANE_ID(value):
-            return value
-    return next(ids)
+def sane_id(fields: Fields, own: bytes) -> bytes:
+    """Return the caller's `X-Request-ID` if it may stand in logs and headers, else our `own`."""
+    given = fields.get(b"x-request-id")
+    return own if given is None or not _SANE_ID(given) else given
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +106,15 @@ class Incoming:
 
     `principal` is set by a guard, as are `account`, whom its limits count for, and `trace`. `captures` are the decoded
     values of the template's captures, in order. `answer_headers` go out with whatever answer this gets, also with an
-    error; a guard appends to the tuple.
-    `next_event` is the server's `receive`.
+    error; a guard appends to the tuple. `next_event` is the server's `receive`. `span_id` is that of the request in
+    its trace, `outer` the trace that its caller named.
     """
 
     principal: object = None
     account: object = None
-    trace: object = None
+    trace_id: bytes = b""
+    span_id: bytes = b""
+    outer: Trace | None = None
     captures: tuple[str, ...] = ()
     answer_headers: Headers = ()
     _query: Mapping[str, Sequence[str]] | None = None
@@ -122,22 +123,19 @@ class Incoming:
         self,
         scope: Scope,
         receive: Receive,
-        ids: Iterator[bytes],
+        fields: Fields,
+        id_bytes: bytes,
         body_bytes: int = 0,
-        fields: Fields | None = None,
         sweeper: Sweeper | None = None,
     ) -> None:
         """Keep what the server said.
 
-        `ids` serves those that come without a sane `X-Request-ID`; a body of more than `body_bytes` is refused.
-        `fields`: what `head` returned, None to join them here. `sweeper`: what its deadlines are met by.
+        `fields`: the header as `head` returned it. A body of more than `body_bytes` is refused. `sweeper`: what its
+        deadlines are met by.
         """
-        if fields is None:
-            fields = joined(scope["headers"])
-        given = fields.get(b"x-request-id")
         self.scope = scope
         self.fields = fields
-        self.id_bytes = next(ids) if given is None or not _SANE_ID(given) else given
+        self.id_bytes = id_bytes
         self.next_event = receive
         self.body_bytes = body_bytes
         self.sweeper = sweeper
@@ -146,6 +144,11 @@ class Incoming:
     def id(self) -> str:
         """The request id, as in the log and in `x-request-id`."""
         return self.id_bytes.decode()
+
+    @property
+    def traceparent(self) -> str:
+        """The header by which what this request causes is told its trace (W3C Trace Context section 3.2)."""
+        return child_header(self.outer or Trace(self.trace_id), self.span_id)
 
     @property
     def headers(self) -> Sequence[tuple[bytes, bytes]]:

@@ -6,7 +6,6 @@ nothing, whichever side ended it.
 """
 
 import asyncio
-from collections.abc import Iterator
 from typing import Literal
 
 from argentor_asgi.asgi.deadline import Observer, Sweeper, Unobserved, Watched
@@ -83,14 +82,14 @@ class WebSocket(Incoming):
         scope: Scope,
         receive: Receive,
         send: Send,
-        ids: Iterator[bytes],
+        fields: Fields,
+        id_bytes: bytes,
         sweeper: Sweeper,
         write_timeout_s: float,
-        fields: Fields | None = None,
         observer: Observer | None = None,
     ) -> None:
         """Keep what the server said; a send that blocks for `write_timeout_s` ends the socket, and `observer` hears."""
-        super().__init__(scope, receive, ids, fields=fields)
+        super().__init__(scope, receive, fields, id_bytes)
         self._send = send
         self._sweeper = sweeper
         self._write_timeout_s = write_timeout_s

@@ -54,14 +54,15 @@ async def test_a_request_is_routed_bound_and_answered():
         (b"x-request-id", b"abc"),
         (b"content-length", b"15"),
         (b"content-type", b"application/json"),
+        (b"x-trace-id", answer.header("x-trace-id").encode()),
     ]
     assert answer.json() == {"hello": "you"}
 
 
 async def test_head_has_the_headers_of_get_and_no_body():
-    app = app_of(hello)
-    got = await http(app, "GET", "/hello/you", headers={"x-request-id": "1"})
-    head = await http(app, "HEAD", "/hello/you", headers={"x-request-id": "1"})
+    app, ids = app_of(hello), {"x-request-id": "1", "traceparent": f"00-{'1' * 32}-{'2' * 16}-00"}
+    got = await http(app, "GET", "/hello/you", headers=ids)
+    head = await http(app, "HEAD", "/hello/you", headers=ids)
     assert (head.status, head.headers, head.body) == (got.status, got.headers, b"")
 
 

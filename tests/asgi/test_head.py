@@ -19,7 +19,8 @@ def made(*headers: tuple[str, str], target: str = "/health", host: bool = True, 
     """A scope with a `Host`, unless told otherwise."""
     kind = others.pop("type", "http")
     method = {"method": "GET"} if kind == "http" else {}
-    return scope_of(kind, target, pairs([HOST, *headers] if host else headers), **(method | others))
+    scope = scope_of(kind, target, pairs([HOST, *headers]), **(method | others))
+    return scope if host else {**scope, "headers": pairs(headers)}
 
 
 def judged(scope: Scope) -> GatewayError | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pytest
-from asgi_driver import pairs, scope_of, soon, until
+from asgi_driver import head_of, pairs, scope_of, soon, until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,7 +29,12 @@ T = TypeVar("T")
 
 
 def incoming(headers: Any = (), target: str = "/", **others: Any) -> Incoming:
-    return Incoming(scope_of("http", target, pairs(headers), method="GET", **others), nothing, request_ids())
+    scope = scope_of("http", target, pairs(headers), method="GET", **others)
+    return Incoming(scope, nothing, *head_of(scope))
+
+
+def asked(scope: Any, receive: Any, limit: int, sweeper: Sweeper | None = None) -> Request:
+    return Request(scope, receive, *head_of(scope), limit, sweeper)
 
 
 async def nothing() -> Message:
@@ -46,7 +51,7 @@ def request(*pieces: bytes | None, headers: Any = (), limit: int = LIMIT) -> Req
             return {"type": "http.disconnect"}
         return {"type": "http.request", "body": piece, "more_body": bool(waiting)}
 
-    return Request(scope_of("http", "/", pairs(headers), method="POST"), receive, request_ids(), limit)
+    return asked(scope_of("http", "/", pairs(headers), method="POST"), receive, limit)
 
 
 # --- what every incoming has -------------------------------------------------------------------------------------
@@ -166,7 +171,7 @@ async def test_of_a_refused_body_a_little_is_taken_so_that_the_answer_is_heard(a
         return {"type": "http.request", "body": piece, "more_body": not (ends and taken >= 2 * len(piece))}
 
     headers = pairs({"Content-Length": "1000000"} if announced else {})
-    one = Request(scope_of("http", "/", headers, method="POST"), receive, request_ids(), LIMIT)
+    one = asked(scope_of("http", "/", headers, method="POST"), receive, LIMIT)
     with pytest.raises(BodyTooLarge):
         await one.body()
     first = 0 if announced else len(piece)
@@ -176,7 +181,7 @@ async def test_of_a_refused_body_a_little_is_taken_so_that_the_answer_is_heard(a
 
 async def test_a_client_that_sends_no_more_of_a_refused_body_is_answered_all_the_same():
     ticks = Ticks()
-    one = Request(scope_of("http", "/", pairs({"Content-Length": "99"}), method="POST"), never, request_ids(), LIMIT)
+    one = asked(scope_of("http", "/", pairs({"Content-Length": "99"}), method="POST"), never, LIMIT)
     one.sweeper = ticks.sweeper
     with pytest.raises(BodyTooLarge):
         await ticks.through(one.body(), DRAIN_S)
@@ -216,7 +221,7 @@ class Pipe:
         self.ticks = Ticks()
         self._queue: asyncio.Queue[Message] = asyncio.Queue()
         scope = scope_of("http", "/", [], method="POST")
-        request = Request(scope, self._queue.get, request_ids(), 10**6, sweeper=self.ticks.sweeper)
+        request = asked(scope, self._queue.get, 10**6, self.ticks.sweeper)
         request.rules = RULES
         self.body = asyncio.create_task(request.body())
 

@@ -1,15 +1,16 @@
 import json
 
 import pytest
-from asgi_driver import scope_of
+from asgi_driver import head_of, scope_of
 
-from argentor_asgi.asgi.request import Incoming, request_ids
+from argentor_asgi.asgi.request import Incoming
 from argentor_asgi.asgi.response import EventStream, Response, header_fields, problem, stream_fields
 from argentor_asgi.errors import Detail, GatewayError, InvalidInput, Overloaded, Unauthenticated, every_error
 
 
 def incoming(**others: object) -> Incoming:
-    made = Incoming(scope_of("http", "/", [(b"x-request-id", b"r1")]), None, request_ids())
+    scope = scope_of("http", "/", [(b"x-request-id", b"r1")])
+    made = Incoming(scope, None, *head_of(scope))
     for name, value in others.items():
         setattr(made, name, value)
     return made

@@ -4,14 +4,16 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from asgi_driver import LOG, app_of, begin, http, scope_of, soon, until
+from asgi_driver import LOG, app_of, begin, head_of, http, scope_of, soon, until
 
 from argentor_asgi.asgi.deadline import Sweeper
-from argentor_asgi.asgi.request import Request, request_ids
+from argentor_asgi.asgi.request import Request
 from argentor_asgi.asgi.response import EventStream
 from argentor_asgi.asgi.route import route
 from argentor_asgi.asgi.stream import Streaming
 from argentor_asgi.asgi.types import App, Message
+
+ASKED = scope_of("http", "/s", [], method="GET")
 
 
 class Source:
@@ -316,7 +318,7 @@ async def observed(
     """Stream to `send` and return the final status and what was heard."""
     heard, source = Heard(), source or Source(b"a")
     sweeper = Sweeper(time.perf_counter, 0.02)
-    request = Request(scope_of("http", "/s", [], method="GET"), receive, request_ids())
+    request = Request(ASKED, receive, *head_of(ASKED))
     streaming = Streaming(request, EventStream(source.pieces(), **options), send, sweeper, 0.02, heard)
     status = await soon(streaming.run(LOG))
     assert not sweeper.watching
@@ -367,7 +369,7 @@ async def test_a_client_that_does_not_read_is_reported_as_cut(beats: bool):
 
 async def test_a_stream_cancelled_from_outside_is_reported_as_over():
     heard, sweeper = Heard(), Sweeper(time.perf_counter, 60)
-    request = Request(scope_of("http", "/s", [], method="GET"), never, request_ids())
+    request = Request(ASKED, never, *head_of(ASKED))
     streaming = Streaming(request, EventStream(Source(then="wait").pieces(), age_s=60), taken, sweeper, 60, heard)
     task = asyncio.create_task(streaming.run(LOG))
     await until(lambda: heard.said)

@@ -3,13 +3,12 @@ import time
 from typing import Any, get_args
 
 import pytest
-from asgi_driver import LOG, app_of, nothing_to_start, scope_of, soon, websocket
+from asgi_driver import LOG, app_of, head_of, nothing_to_start, scope_of, soon, websocket
 from hypothesis import given
 from hypothesis import strategies as st
 
 from argentor_asgi.asgi.app import build
 from argentor_asgi.asgi.deadline import Sweeper, Unobserved
-from argentor_asgi.asgi.request import request_ids
 from argentor_asgi.asgi.route import route, rows_of, socket
 from argentor_asgi.asgi.types import Message
 from argentor_asgi.asgi.websocket import (
@@ -41,7 +40,7 @@ def alone(*events: Message, state: State = "connecting") -> tuple[WebSocket, lis
         sent.append(message)
 
     scope = scope_of("websocket", "/", [], extensions={"websocket.http.response": {}}, subprotocols=["a", "b"])
-    made = WebSocket(scope, receive, send, request_ids(), Sweeper(lambda: 0.0, 1), 10)
+    made = WebSocket(scope, receive, send, *head_of(scope), Sweeper(lambda: 0.0, 1), 10)
     made.state = state
     return made, sent
 
@@ -199,7 +198,8 @@ async def test_a_client_that_does_not_read_is_reported_as_cut():
         await asyncio.get_running_loop().create_future()
 
     sweeper = Sweeper(time.perf_counter, 0.02)
-    one = WebSocket(scope_of("websocket", "/", []), None, never, request_ids(), sweeper, 0.02, {}, Cuts())
+    scope = scope_of("websocket", "/", [])
+    one = WebSocket(scope, None, never, *head_of(scope), sweeper, 0.02, Cuts())
     one.state = "open"
     with pytest.raises(Disconnected, match="does not read"):
         await soon(one.send("x"))
