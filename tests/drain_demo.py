@@ -13,8 +13,11 @@ from argentor_asgi.errors import ConfigError
 from argentor_asgi.ops.clock import SystemClock
 from argentor_asgi.ops.drain import Drain
 
+TIMES = {"drain_s": 2, "total_s": 60}
+
 logging.basicConfig(level=logging.INFO)
-drain = Drain(clock=SystemClock(), drain_s=float(os.environ.get("DEMO_DRAIN_S", "2")))
+seconds = {name: float(os.environ.get(f"DEMO_{name.upper()}", default)) for name, default in TIMES.items()}
+drain = Drain(clock=SystemClock(), **seconds)
 open_streams: set[asyncio.Task] = set()
 
 
@@ -27,7 +30,7 @@ async def hang() -> None:
     await asyncio.Event().wait()
 
 
-drain.on_drain("streams", hang if os.environ.get("DEMO_HANG") else end_streams)
+drain.hook("drain", "streams", hang if os.environ.get("DEMO_HANG") else end_streams)
 
 
 async def app(scope, receive, send):

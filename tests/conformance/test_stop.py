@@ -142,6 +142,41 @@ async def test_a_run_that_ends_in_time_is_done_before_the_server_stops(number, t
         assert await exit_code(running) == 0
 
 
+async def test_an_operator_who_waits_is_told_how_the_stop_went_before_the_server_is_gone(tmp_path):
+    async with slow("serve", tmp_path) as running, client(running.port) as http, talking(running.port) as talk:
+        await talk.say(content=f"model {uuid4()}")
+        started = await talk.frame()
+        told = (await http.post("/api/v1/admin/drain?wait=true", json={"reason": "an upgrade"})).json()
+        assert (told["status"], told["report"]["reason"]) == ("finished", "anonymous: an upgrade")
+        assert (told["report"]["hooks_failed"], told["report"]["completed_in_time"]) == (0, True)
+        await is_told(talk, started)
+        assert await exit_code(running) == 0
+
+
+WHOLE_S = 2.0
+STUCK = {"DEMO_HANG": "1", "DEMO_DRAIN_S": "0.1", "DEMO_TOTAL_S": str(WHOLE_S)}
+"""A stream that nothing ends: no hook, no server, no client."""
+
+
+async def test_no_server_outlives_the_whole_time_of_a_stop_whatever_hangs(tmp_path):
+    """All servers at once, since the time must really pass."""
+    await asyncio.gather(*(outlived(kind, workers, tmp_path / f"{kind}-{workers}") for kind, workers in SERVERS))
+
+
+async def outlived(kind, workers, directory):
+    """Stop a server that has an endless stream open; check that it is gone in time."""
+    directory.mkdir()
+    app = "drain_demo:gateway" if kind == "serve" else "drain_demo:app"
+    async with (
+        server(kind, app, cwd=directory, env=STUCK, workers=workers) as running,
+        client(running.port) as http,
+        http.stream("GET", "/sse") as response,
+    ):
+        await anext(response.aiter_raw())
+        running.terminate()
+        await asyncio.to_thread(running.wait_s, WHOLE_S + STOP_S)
+
+
 PATIENT = {"ARGENTOR_SHUTDOWN_DRAIN_S": "10"}
 LONGER_S = 3.5
 """Longer than hypercorn waits for its connections by itself."""
