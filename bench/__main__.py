@@ -36,6 +36,7 @@ BENCHES: Mapping[str, Bench] = {
     "abuse": Bench("what one abusive WebSocket costs", 1, 240.0),
     "slow": Bench("what becomes of those who send slowly", 1, 70.0, ("connections", 1_000)),
     "stalled": Bench("what becomes of those who do not read", 1, 60.0, ("readers", 200)),
+    "dead": Bench("when clients are noticed whose network is gone; needs root", 1, 70.0, ("clients", 20)),
     "soak": Bench("what is left after many requests and sockets", 1, 300.0, ("requests", 100_000)),
     "fuzz": Bench("what random requests bring about", 1, 3600.0, ("requests", 1_000_000)),
 }

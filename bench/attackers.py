@@ -3,7 +3,6 @@
 import select
 import socket
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -12,7 +11,9 @@ from bench.calls import Headers
 from bench.crowd import Member, opened, read, ready, write
 
 EVERY_S = 1.0
-LOOK_S = 0.05
+OPENED_PER_S = 100
+"""How many connections one process opens in a second: an attack is no rush."""
+LOOK_S = 0.01
 NARROW_BYTES = 4096
 """What the kernel keeps for who does not read."""
 
@@ -55,11 +56,14 @@ def slow_body(count: int, seconds: float, path: str, headers: Headers) -> Member
 def _drip(  # noqa: PLR0917  the first three are bound, the others are every member's
     count: int, seconds: float, head: bytes, pipe: Connection, port: int, number: int
 ) -> None:
-    """Open all connections, drip until each is cut or `seconds` are over, and tell."""
-    drip = _Drip([opened(port, number) for _ in range(count)], head)
-    deadline = time.monotonic() + seconds
-    due = time.monotonic() + EVERY_S
-    while drip.alive and (now := time.monotonic()) < deadline:
+    """Open the connections one by one, drip until each is cut or `seconds` are over, and tell."""
+    drip = _Drip(head)
+    began = time.monotonic()
+    due, made = began + EVERY_S, 0
+    while (made < count or drip.alive) and (now := time.monotonic()) < began + seconds:
+        while made < min(count, (now - began) * OPENED_PER_S + 1):
+            drip.add(opened(port, number))
+            made += 1
         drip.look()
         if now >= due:
             due += EVERY_S
@@ -70,14 +74,17 @@ def _drip(  # noqa: PLR0917  the first three are bound, the others are every mem
 class _Drip:
     """The slow connections of one process: those that live, and when the others were cut."""
 
-    def __init__(self, sockets: Sequence[socket.socket], head: bytes) -> None:
+    def __init__(self, head: bytes) -> None:
         self.head = head
-        self.alive = {sock.fileno(): Dripping(sock, 0.0) for sock in sockets}
+        self.alive: dict[int, Dripping] = {}
         self.cut: list[float] = []
         self.answers: set[bytes] = set()
         self.poller = select.epoll()
-        for sock in sockets:
-            self.poller.register(sock, select.EPOLLOUT)
+
+    def add(self, sock: socket.socket) -> None:
+        """Take one connection that is being made."""
+        self.alive[sock.fileno()] = Dripping(sock, 0.0)
+        self.poller.register(sock, select.EPOLLOUT)
 
     def look(self) -> None:
         """Send heads where a connection stands, and note which are cut."""

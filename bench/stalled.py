@@ -22,6 +22,8 @@ RATE = 200
 SIZE = 4000
 EVERY_S = 0.02
 LOOK_S = 0.2
+SPARE = 8
+"""How many descriptors more than before may be those of the probes under way."""
 RSS_BAR_MIB = 64.0
 FREED_BAR_S = 15.0
 P99_BAR_MS = 20.0
@@ -67,7 +69,7 @@ def goals(series: Sequence[Series], server: str) -> list[Goal]:
 
 async def stalled(child: Child, plan: Plan) -> Mapping[str, float]:
     """Return what the readers cost one server."""
-    run_id = await begun(child.port, plan.seconds)
+    run_id = await begun(child.port, f"flood {RATE} {SIZE} {plan.seconds}")
     request = load.request_of(f"/api/v1/runs/{run_id}/stream", ours.KEYED)
     calm, before = child.fds(), child.rss_kib()
     with crowd([staller(count, request) for count in shares(plan.count, PROCESSES)], child.port) as pipes:
@@ -88,10 +90,10 @@ async def stalled(child: Child, plan: Plan) -> Mapping[str, float]:
     }
 
 
-async def begun(port: int, seconds: float) -> str:
-    """Start the run that floods, and return its id."""
+async def begun(port: int, said: str) -> str:
+    """Start the run of these words, and return its id."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    body = json.dumps({"input": f"flood {RATE} {SIZE} {seconds}"}).encode()
+    body = json.dumps({"input": said}).encode()
     lines = [b"POST %s HTTP/1.1" % STREAM.encode(), *(b"%s: %s" % each for each in ours.KEYED_JSON)]
     writer.write(b"\r\n".join([*lines, b"content-length: %d" % len(body), b"", body]))
     found = await asyncio.wait_for(reader.readuntil(b"\nid: "), children.START_S)
@@ -105,14 +107,14 @@ async def begun(port: int, seconds: float) -> str:
 async def _freed(child: Child, calm: int, plan: Plan) -> tuple[tuple[float, float], float, int]:
     """Return when half and all of the readers' descriptors were free, how many were not in time, and the peak RSS."""
     began = time.monotonic()
-    half, peak = plan.seconds, 0
-    spare = 8  # the descriptors of the probes under way
+    half, peak, most, left = plan.seconds, 0, 0, 0
     while (now := time.monotonic() - began) < plan.seconds:
         peak = max(peak, child.rss_kib())
         left = child.fds() - calm
-        if left <= plan.count / 2:
+        most = max(most, left)
+        if most >= plan.count and left <= plan.count / 2:
             half = min(half, now)
-        if left <= spare:
-            return (half, now), 0.0, peak
+            if left <= SPARE:
+                return (half, now), 0.0, peak
         await asyncio.sleep(LOOK_S)
     return (half, plan.seconds), float(left), peak
