@@ -75,6 +75,11 @@ def test_keys_may_stand_in_the_json_of_their_table(tmp_path: Path):
     assert found.auth.held[0].name == "ci"
 
 
+@pytest.mark.parametrize("text", ['"keys"', '{"keys": [}', "[]", ""])
+def test_a_table_of_keys_that_is_not_json_does_not_show_itself(tmp_path: Path, text: str):
+    assert refusal(tmp_path, ARGENTOR_AUTH=text) == "ARGENTOR_AUTH: expected a JSON object"
+
+
 def test_variables_are_expanded_inside_rows(tmp_path: Path):
     found = from_toml(tmp_path, '[[auth.keys]]\nname = "ci"\nkey = "${MY_KEY}"\n', MY_KEY=KEY)
     assert found.auth.keys[0].key == Secret(KEY)

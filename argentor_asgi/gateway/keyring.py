@@ -73,12 +73,13 @@ class Keyring:
         self._lock = asyncio.Lock()
 
     async def load(self) -> None:
-        """Let every stored key open that was not revoked. Call it once the store is open, before anybody comes in.
+        """Let every stored key open that was not revoked. Call it when the store is open, before anybody comes in.
 
         A stored key that the configuration has too opens by the configuration alone. Raises `StorageUnavailable`.
         """
         for key in await self._store.all_keys():
-            if key.revoked_at is not None:
+            known = self._keys.get(key.id)
+            if key.revoked_at is not None or (known is not None and known.digest == key.digest):
                 continue
             try:
                 self._keys.add(_credential(key))
@@ -226,7 +227,17 @@ class Keyring:
         if not await self._store.add_key(key):
             raise Overloaded(f"The gateway keeps {KEYS} keys, and no more.")
         self._keys.add(_credential(key))
+        self._forget_expired(key.created_at.timestamp())
         return key, made.text
+
+    def _forget_expired(self, now_s: float) -> None:
+        """Drop stored keys that have expired from the index: they open nothing, and the store drops them in its time.
+
+        Only when a key is made, so that the last one never goes: without any key, nobody would be asked for one.
+        """
+        for each in [each for each in self._keys if each.expires_s <= now_s]:
+            if each.principal.key_id is not None and each.principal.key_id not in self._configured:
+                self._keys.remove(each.principal.key_id)
 
     def _configured_page(self, by: Principal, limit: int, start: str) -> Page[AnyKey]:
         if not (start.isascii() and start.isdigit() and len(start) <= len(str(KEYS))):

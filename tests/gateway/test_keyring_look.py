@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from datetime import timedelta
 from hashlib import sha256
 
 import pytest
@@ -113,3 +114,31 @@ async def test_a_store_that_cannot_be_read_at_the_start_is_said():
     house.store.all_keys = failing
     with pytest.raises(StorageUnavailable):
         await house.ring.load()
+
+
+async def test_loading_again_changes_nothing(caplog):
+    house = KeyHouse(OPS)
+    _, text = await house.ring.create(ROOT, CHAT)
+    credential = house.verify(text)
+    await house.ring.load()
+    assert (house.verify(text), caplog.records) == (credential, [])
+
+
+async def test_the_index_keeps_no_more_expired_keys_than_there_were_since_one_was_made():
+    house = KeyHouse(OPS, ApiKey("old", bytes(32), expires_at=START))
+    for _ in range(20):
+        await house.ring.create(ROOT, replace(CHAT, expires_at=house.clock.now() + timedelta(seconds=1)))
+        house.clock.wait(1)
+    assert len(house.keys) == 3
+    _, text = await house.ring.create(ROOT, CHAT)
+    assert [each.principal.id for each in house.keys] == ["ops", "old", house.verify(text).principal.id]
+
+
+async def test_a_key_that_was_left_out_can_be_replaced_by_one_that_opens():
+    house = KeyHouse(OPS)
+    key, text = await house.ring.create(ROOT, CHAT)
+    mine = ApiKey("mine", sha256(text.reveal().encode()).digest())
+    other = KeyHouse(mine, store=house.store, clock=house.clock)
+    await other.ring.load()
+    _, new_text = await other.ring.rotate(ROOT, key.id)
+    assert other.verify(new_text).principal.id == key.owner
