@@ -6,13 +6,20 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import Final, Protocol
 
 from argentor_asgi.errors import Overloaded
-from argentor_asgi.security.identity import Principal
+from argentor_asgi.ops.clock import Clock, SystemClock
+from argentor_asgi.protocol import ws_session
+from argentor_asgi.protocol.ws_session import Farewell
+from argentor_asgi.security.identity import ANONYMOUS, Principal
 
 BATCH: Final = 500
 """How many goodbyes a drain begins in one turn of the loop, so that others have theirs."""
+SLOTS: Final = 20
+"""In how many parts the connections are pinged, one after the other, spread over the time between two pings."""
+KEY_REVOKED: Final = Farewell(1008, "key_revoked", "The key of this connection was revoked.")
 
 log = logging.getLogger("argentor.ws")
 
@@ -24,51 +31,100 @@ class Closable(Protocol):
         """Send what is still owed, within the time, then close with a code of RFC 6455 section 7.4."""
         ...
 
+    def end(self, farewell: Farewell) -> None:
+        """Close without sending what is still owed, but for why."""
+        ...
+
+    def beat(self, ping: bytes) -> None:
+        """Send this ping, or end if the client is taken for dead; called once in the time between two pings."""
+        ...
+
+
+class Account(Protocol):
+    """Whom limits count for; `key` tells anonymous callers apart."""
+
+    @property
+    def key(self) -> str:
+        """What is counted."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One open WebSocket. `session_id` is its own session, where a message without an id goes."""
+    """One open WebSocket. `session_id` is its own session, where a message without an id goes.
+
+    `account`: whom an anonymous connection counts for; all of them for one when it is None.
+    """
 
     id: str
     session_id: str
     principal: Principal
     socket: Closable
+    account: Account | None = None
 
 
 class Connections:
-    """Every open WebSocket of this process."""
+    """Every open WebSocket of this process, and the one timer that pings all of them."""
 
-    def __init__(self, *, limit: int, per_principal: int) -> None:
-        """Hold at most `limit` connections, and `per_principal` of one principal."""
+    def __init__(self, *, limit: int, per_principal: int, heartbeat_s: float = inf, clock: Clock | None = None) -> None:
+        """Hold at most `limit` connections, and `per_principal` of one principal; ping each every `heartbeat_s`."""
         self._limit = limit
         self._per_principal = per_principal
+        self._heartbeat_s = heartbeat_s
+        self._clock = clock or SystemClock()
         self._open: dict[str, Connection] = {}
-        self._of: Counter[Principal] = Counter()
+        self._of: Counter[Principal | str] = Counter()
+        self._slots: list[dict[str, Closable]] = [{} for _ in range(SLOTS)]
+        self._made = 0
+        self._beats = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         """Return how many are open."""
         return len(self._open)
 
-    def check(self, principal: Principal) -> None:
+    def check(self, principal: Principal, account: Account | None = None) -> None:
         """Raise `Overloaded` when the principal may not open one more."""
         if len(self._open) >= self._limit:
             raise Overloaded("The gateway has no room for another connection.", retry_after=1)
-        if self._of[principal] >= self._per_principal:
+        if self._of[_owner(principal, account)] >= self._per_principal:
             raise Overloaded("You have too many open connections.", retry_after=1)
 
     @contextmanager
     def opened(self, connection: Connection) -> Iterator[None]:
-        """Count the connection while the block runs."""
-        self.check(connection.principal)
+        """Count and ping the connection while the block runs."""
+        self.check(connection.principal, connection.account)
+        owner = _owner(connection.principal, connection.account)
+        slot = self._slots[self._made % SLOTS]
+        self._made += 1
         self._open[connection.id] = connection
-        self._of[connection.principal] += 1
+        slot[connection.id] = connection.socket
+        self._of[owner] += 1
+        self._wake()
         try:
             yield
         finally:
-            del self._open[connection.id]
-            self._of[connection.principal] -= 1
-            if not self._of[connection.principal]:
-                del self._of[connection.principal]
+            del self._open[connection.id], slot[connection.id]
+            self._of[owner] -= 1
+            if not self._of[owner]:
+                del self._of[owner]
+            if not self._open:
+                self._sleep()
+
+    def evict(self, key_id: str) -> int:
+        """Close every connection that was opened with this key; return how many."""
+        found = [connection.socket for connection in self._open.values() if connection.principal.key_id == key_id]
+        for socket in found:
+            socket.end(KEY_REVOKED)
+        return len(found)
+
+    def beat(self) -> None:
+        """Ping the next part of the connections; the timer's work."""
+        slot = self._slots[self._beats % SLOTS]
+        self._beats += 1
+        ping = ws_session.ping(self._clock.now())
+        for socket in [*slot.values()]:
+            socket.beat(ping)
 
     def session_ids(self, principal: Principal) -> list[str]:
         """Return the sessions that the principal's own connections belong to, sorted, each once."""
@@ -90,9 +146,29 @@ class Connections:
                     goodbyes.create_task(_goodbye(socket, within_s))
                 await asyncio.sleep(0)
 
+    def _wake(self) -> None:
+        """Start the timer with the first connection; without heartbeats there is none."""
+        if self._timer is None and self._heartbeat_s < inf:
+            self._timer = asyncio.get_running_loop().call_later(self._heartbeat_s / SLOTS, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._wake()
+        self.beat()
+
+    def _sleep(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+
 
 async def _goodbye(socket: Closable, within_s: float) -> None:
     try:
         await socket.goodbye(1012, "the gateway restarts", within_s=within_s)
     except Exception:  # one socket's failure must not end the goodbyes of the others
         log.exception("a connection could not be closed")
+
+
+def _owner(principal: Principal, account: Account | None) -> Principal | str:
+    """Return what a connection counts under: its principal, or the account of one of the many anonymous callers."""
+    return account.key if account is not None and principal == ANONYMOUS else principal

@@ -13,6 +13,9 @@ from argentor_asgi.protocol.schema import JsonObject, decode_value, encode
 RETRY_MS: Final = 2000
 """How long a browser waits before it reconnects."""
 
+AGED: Final = b"retry: 500\n: this stream is old; go on with Last-Event-ID\n\n"
+"""The last bytes of a stream that is ended for its age: the client keeps its last id and comes back soon."""
+
 SEQ_DIGITS: Final = 9
 """How many digits a `Last-Event-ID` may have after its colon."""
 

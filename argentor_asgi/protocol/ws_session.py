@@ -4,14 +4,15 @@ Client to server: an object with `type` (absent: a chat message), or plain text 
 begins like JSON is JSON or refused, so that a mistyped control frame never becomes a prompt (flaw A10).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Final, Literal, TypeAlias
 from uuid import UUID
 
 from argentor_asgi.errors import Detail, GatewayError, InvalidInput
 from argentor_asgi.protocol.events import LoggedEvent
-from argentor_asgi.protocol.schema import Meta, decode, encode
+from argentor_asgi.protocol.schema import Meta, decode, decode_input, encode
 
 OnBusy = Literal["reject", "enqueue", "interrupt", "steer"]
 OnDisconnect = Literal["continue", "cancel"]
@@ -66,11 +67,25 @@ class PingFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class PongFrame:
+    """The answer to a ping; nothing is owed for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """Why the gateway closes a socket: a code of RFC 6455 section 7.4, a stable reason, and words for people."""
+
+    code: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Head:
     type: str | None = None
 
 
-ClientFrame: TypeAlias = ChatFrame | CancelFrame | SteerFrame | ResumeFrame | PingFrame
+ClientFrame: TypeAlias = ChatFrame | CancelFrame | SteerFrame | ResumeFrame | PingFrame | PongFrame
 _FRAMES: Final[Mapping[str | None, type[ClientFrame]]] = {
     None: ChatFrame,
     "message": ChatFrame,
@@ -78,20 +93,51 @@ _FRAMES: Final[Mapping[str | None, type[ClientFrame]]] = {
     "steer": SteerFrame,
     "resume": ResumeFrame,
     "ping": PingFrame,
+    "pong": PongFrame,
 }
+_SIGNS_OF_LIFE: Final = frozenset({"ping", "pong"})
+_PINGS_MISSED: Final = 2
+"""After how many unanswered pings a client that is known to answer them is taken for dead."""
 
 
-def parse(text: str) -> ClientFrame:
-    """Return what the client said; raises `MalformedJson` or `InvalidInput`, never takes JSON for chat."""
+def _free() -> None:
+    """Admit a frame."""
+
+
+def parse(text: str, admit: Callable[[], object] = _free) -> ClientFrame:
+    """Return what the client said; raises `MalformedJson` or `InvalidInput`, never takes JSON for chat.
+
+    `admit` is called for every frame but a ping or pong, before more of it is read than its type; what it raises is
+    raised.
+    """
     start = text.lstrip()[:1]
     if start not in {"{", "["}:
+        admit()
         return ChatFrame(text)
     data = text.encode("utf-8", "surrogatepass")
-    kind = _FRAMES.get(name := decode(data, _Head).type)
+    name: str | None = None
+    try:
+        name = decode_input(data, _Head).type
+    finally:
+        if name not in _SIGNS_OF_LIFE:
+            admit()
+    kind = _FRAMES.get(name)
     if kind is None:
         known = ", ".join(str(known) for known in _FRAMES if known)
         raise InvalidInput(f"Unknown type {name!r:.80}; known are {known}.", details=[Detail("/type", "unknown type")])
     return decode(data, kind)
+
+
+def pulse(beats: int, *, is_held: bool, heartbeat_s: float, idle_s: float) -> Literal["heartbeat", "idle"] | None:
+    """Return why a client is taken for dead, None for one that is not; `beats`: how many it has been silent for.
+
+    A client that has shown that it answers pings (`is_held`) may leave two unanswered; one that never did, since it
+    need not know them, may be silent for `idle_s`. Never early, and late by up to `heartbeat_s`.
+    """
+    silent_s = (beats - 1) * heartbeat_s
+    if is_held:
+        return "heartbeat" if beats > _PINGS_MISSED else None
+    return "idle" if silent_s >= idle_s else None
 
 
 def welcome(session_id: str, connection_id: str) -> bytes:
@@ -135,6 +181,16 @@ def accepted(request: str, run_id: str, status: str) -> bytes:
     Also to a message (`request` is `message`) that started nothing, its run being told on this socket already.
     """
     return encode({"type": "accepted", "request": request, "run_id": run_id, "status": status})
+
+
+def ping(now: datetime) -> bytes:
+    """Return the frame that asks a client for a sign of life; `t`: ms since 1970."""
+    return encode({"type": "ping", "t": int(now.timestamp() * 1000)})
+
+
+def bye(farewell: Farewell) -> bytes:
+    """Return the last frame before a close: servers do not hand every close code and reason on to their clients."""
+    return encode({"type": "bye", "code": farewell.code, "reason": farewell.reason, "message": farewell.message})
 
 
 PONG: Final = encode({"type": "pong"})

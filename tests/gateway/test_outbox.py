@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from argentor_asgi.gateway.outbox import ANSWERS, RUN_FRAMES, Outbox
 
 
-async def taken(outbox):
-    frame, is_answer = await outbox.next()
+def taken(outbox):
+    frame, is_answer = outbox.next()
     outbox.done(is_answer=is_answer)
     return frame
 
@@ -26,8 +26,8 @@ def test_what_waits_is_sent_in_the_order_it_came_in_by_either_entrance(are_answe
             else:
                 await outbox.put(frame)
         assert outbox.answers == sum(are_answers)
-        assert [await taken(outbox) for _ in frames] == frames
-        assert outbox.answers == 0
+        assert [taken(outbox) for _ in frames] == frames
+        assert (outbox.answers, outbox.next()) == (0, None)
         await outbox.empty()
 
     asyncio.run(scenario())
@@ -41,9 +41,10 @@ async def test_a_frame_of_a_run_waits_for_room_and_keeps_its_place_and_an_answer
     await asyncio.sleep(0)
     outbox.answer(b"pong")
     assert [task.done() for task in late] == [False, False]
-    sent = [await taken(outbox) for _ in range(RUN_FRAMES + 3)]
-    assert sent[-3:] == [b"pong", b"first", b"second"]
+    sent = [taken(outbox) for _ in range(RUN_FRAMES)]
     await asyncio.gather(*late)
+    sent += [taken(outbox) for _ in range(3)]
+    assert sent[-3:] == [b"pong", b"first", b"second"]
 
 
 async def test_an_answer_beyond_the_bound_is_refused_until_one_is_sent():
@@ -52,7 +53,7 @@ async def test_an_answer_beyond_the_bound_is_refused_until_one_is_sent():
         outbox.answer(b"pong")
     with pytest.raises(asyncio.QueueFull):
         outbox.answer(b"pong")
-    await taken(outbox)
+    taken(outbox)
     outbox.answer(b"pong")
 
 
@@ -68,3 +69,17 @@ async def test_dropping_what_waits_ends_every_wait():
     outbox.drop()
     await waits[1]
     assert outbox.answers == 0
+
+
+async def test_who_waits_for_the_end_waits_for_what_comes_meanwhile_too():
+    outbox = Outbox()
+    outbox.answer(b"one")
+    waits = [asyncio.create_task(outbox.empty()) for _ in range(2)]
+    await asyncio.sleep(0)
+    taken(outbox)
+    outbox.answer(b"two")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in waits)
+    taken(outbox)
+    await asyncio.gather(*waits)

@@ -20,7 +20,7 @@ HALVES = [TextPiece("half "), Park(), TextPiece("whole"), Finish("stop")]
 CHAT = "/api/v1/chat/stream"
 
 
-def made(*scripts, middleware=(), url="memory://", drain_s=60.0):
+def made(*scripts, middleware=(), url="memory://", drain_s=25.0):
     backend = ScriptedBackend(*scripts)
     config = Config(storage=Storage(url=url), shutdown=Shutdown(drain_s=drain_s))
     return gateway(config, agent=backend, middleware=middleware), backend
@@ -113,8 +113,13 @@ async def test_a_client_that_asks_on_without_reading_is_closed():
             peer.put(PING)
         await others()
         slow.open.set()
+        frames = [await frame(peer)]
+        while frames[-1]["type"] != "bye":
+            frames.append(await frame(peer))
+        said = {"type": "bye", "code": 1013, "reason": "slow_reader", "message": "You do not read what you asked for."}
+        assert frames[-1] == said
         closed = await peer.end()
-        assert (closed["code"], closed["reason"]) == (1013, "you do not read what you asked for")
+        assert (closed["code"], closed["reason"]) == (1013, "slow_reader")
 
 
 async def test_a_drain_does_not_wait_for_a_client_that_is_gone():
