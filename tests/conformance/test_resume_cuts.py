@@ -15,8 +15,8 @@ from recording import PATIENCE_S, TYPES, Sent, heard_of, sent, streamed
 
 pytestmark = pytest.mark.slow
 
-CUTS = 50
-"""How many times each of the eight runs here is cut."""
+CUTS = 125
+"""How many times each of the eight runs here is cut: a thousand cuts in all."""
 PIECES = 1500
 LONGEST_BYTES = 2000
 """How many bytes a reader gets at most before it is cut."""
