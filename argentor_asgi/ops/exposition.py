@@ -43,7 +43,7 @@ def _metric(family: Family, rows: Rows) -> "Metric":
     return made
 
 
-def _add_histogram(made: "Metric", name: str, labels: Mapping[str, str], histogram: Histogram) -> None:
+def _add_histogram(made: "Metric", name: str, labels: dict[str, str], histogram: Histogram) -> None:
     from prometheus_client import core  # noqa: PLC0415  loaded by `encode`
 
     for number, (bound, count) in enumerate(histogram.cumulative()):
