@@ -41,7 +41,7 @@ LAUNCH = """
 import importlib, sys
 from argentor_asgi.server.launcher import serve
 module, _, name = sys.argv[1].partition(":")
-sys.exit(serve(getattr(importlib.import_module(module), name), bind=[sys.argv[2]]))
+sys.exit(serve(getattr(importlib.import_module(module), name), bind=sys.argv[2:]))
 """
 
 

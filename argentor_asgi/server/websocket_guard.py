@@ -18,10 +18,12 @@ from wsproto.frame_protocol import CloseReason
 FRAMES_PER_TURN: Final = 64
 """How many frames one client may have handled before the others have their turn; 64 take about 1 ms."""
 IDLE_FRAMES: Final = 128
-"""How many frames that carry nothing (pings, pongs, empty fragments) a client may send at once."""
+"""How many frames that carry next to nothing (pings, pongs, tiny fragments) a client may send at once."""
 IDLE_FRAMES_PER_S: Final = 20.0
 """How many of them in the long run; a client that keeps its connection alive sends one in some seconds."""
-LINGER_S: Final = 1.0
+FRAGMENT_BYTES: Final = 16
+"""A fragment of fewer carries next to nothing: 300,000 of them would make one message, and 6 s of work."""
+LINGER_S: Final = 0.5
 """How long what a client still sends is thrown away after our close frame, so that a reset does not overtake it."""
 
 
@@ -99,7 +101,7 @@ class GuardedWebSocket(WSStream):
             await self._cut_too_big()
             return
         if not piece.message_finished:
-            if not piece.data:
+            if piece.frame_finished and len(piece.data) < FRAGMENT_BYTES:
                 await self._count_idle()
         elif self.app_put is not None:
             message = self.buffer.to_message()
@@ -117,7 +119,7 @@ class GuardedWebSocket(WSStream):
         await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _count_idle(self) -> None:
-        """Count a frame that carries nothing, and cut a client that sends little else."""
+        """Count a frame that carries next to nothing, and cut a client that sends little else."""
         now = asyncio.get_running_loop().time()
         earned = (now - self._counted_at) * IDLE_FRAMES_PER_S
         self._allowance = min(IDLE_FRAMES, self._allowance + earned) - 1

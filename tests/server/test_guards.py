@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import inspect
 import socket
-import struct
 from contextlib import asynccontextmanager, nullcontext, suppress
 
 import hypercorn.asyncio
@@ -15,6 +14,7 @@ import hypercorn.protocol
 import hypercorn.protocol.h11
 import hypercorn.protocol.ws_stream
 import pytest
+from attacks import BINARY, CLOSE, PATIENCE_S, PING, PONG, TEXT, accepted, close_code, frame, handshake, rest
 from wsproto.connection import Connection, ConnectionType
 
 from argentor_asgi.config import Config, Limits
@@ -23,16 +23,12 @@ from argentor_asgi.server.guards import Mailbox, installed
 from argentor_asgi.server.launcher import listen, settings
 from argentor_asgi.server.websocket_guard import FRAMES_PER_TURN, IDLE_FRAMES, announced_bytes
 
-PATIENCE_S = 5.0
 LINGER_S = 0.05
 LIMITS = Limits(message_bytes=1000)
 MESSAGE_BYTES = 3 * 1000 + 16 * 1024
 """What the launcher makes of these limits."""
-KEY = b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-UPGRADE = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n" + KEY
-HANDSHAKE = UPGRADE + b"sec-websocket-version: 13\r\n\r\n"
-DEFLATE = UPGRADE + b"sec-websocket-version: 13\r\nsec-websocket-extensions: permessage-deflate\r\n\r\n"
-TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
+HANDSHAKE = handshake()
+DEFLATE = handshake("/", b"Sec-WebSocket-Extensions: permessage-deflate")
 
 SOURCES = {
     "hypercorn.asyncio.tcp_server.TCPServer": "3bfa72b31950",
@@ -46,19 +42,6 @@ SOURCES = {
     "wsproto.frame_protocol.FrameDecoder": "a06eb6159106",
 }
 """What the guards were written against. When one has changed: read how, then the guard, then enter the new digest."""
-
-
-def frame(opcode, payload=b"", *, fin=True, length=None):
-    """Return a masked frame; `length`: what it announces, if not what it has."""
-    size = len(payload) if length is None else length
-    head = bytes([opcode | (0x80 if fin else 0)])
-    if size < 126:
-        head += bytes([0x80 | size])
-    elif size < 2**16:
-        head += b"\xfe" + struct.pack("!H", size)
-    else:
-        head += b"\xff" + struct.pack("!Q", size)
-    return head + b"\0\0\0\0" + payload
 
 
 class App:
@@ -146,27 +129,6 @@ async def talking(port, *sent, limit=2**16):
             await writer.wait_closed()
 
 
-async def accepted(reader):
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
-    assert head.startswith(b"HTTP/1.1 101"), head
-    return head
-
-
-async def rest(reader):
-    """Return all that still comes, up to the end of the connection."""
-    data = b""
-    with suppress(ConnectionResetError):
-        while piece := await asyncio.wait_for(reader.read(2**16), PATIENCE_S):
-            data += piece
-    return data
-
-
-def close_code(data):
-    """Return the code of the close frame at the end of what a server sent; frames there are short."""
-    at = data.rindex(bytes([0x80 | CLOSE]))
-    return struct.unpack("!H", data[at + 2 : at + 4])[0]
-
-
 # --- upstream ------------------------------------------------------------------------------------------------------
 
 
@@ -219,10 +181,7 @@ def test_the_bytes_that_a_frame_announces_are_known(sent, still):
 
 # --- handshakes and heads --------------------------------------------------------------------------------------------
 
-NON_ASCII = [
-    UPGRADE + b"sec-websocket-version: 13\r\n" + name + b": \xff\xfe\r\n\r\n"
-    for name in (b"sec-websocket-extensions", b"sec-websocket-protocol")
-]
+NON_ASCII = [handshake("/", name + b": \xff\xfe") for name in (b"sec-websocket-extensions", b"sec-websocket-protocol")]
 H2C = (
     b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings, close\r\n"
     b"upgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n\r\n"
@@ -237,7 +196,7 @@ PRIOR = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
         (NON_ASCII[1], b"", b"HTTP/1.1 400 "),
         (H2C, b"HTTP/1.1 101 ", b"HTTP/1.1 200 "),
         (PRIOR, b"\0\0", b"HTTP/1.1 200 "),
-        (UPGRADE + b"sec-websocket-version: 12\r\n\r\n", b"HTTP/1.1 400 ", b"HTTP/1.1 400 "),
+        (handshake(version=b"12"), b"HTTP/1.1 400 ", b"HTTP/1.1 400 "),
     ],
     ids=["extension", "protocol", "h2c upgrade", "h2 prior knowledge", "version"],
 )
@@ -325,13 +284,14 @@ async def test_endless_fragments_end_although_their_sender_ignores_the_close():
 
 
 @pytest.mark.parametrize(
-    "idle", [frame(PING), frame(PONG, b"x"), frame(0, fin=False)], ids=["pings", "pongs", "empty fragments"]
+    "idle",
+    [frame(PING), frame(PONG, b"x"), frame(0, fin=False), frame(0, b"x" * 15, fin=False)],
+    ids=["pings", "pongs", "empty fragments", "tiny fragments"],
 )
 async def test_a_flood_of_frames_that_carry_nothing_is_cut_with_1008(idle):
     app = App()
     async with opened(app) as (reader, writer):
-        begun = frame(TEXT, b"x", fin=False) if idle == frame(0, fin=False) else b""
-        writer.write(begun + idle * (IDLE_FRAMES + 50))
+        writer.write(frame(TEXT, b"x", fin=False) + idle * (IDLE_FRAMES + 50))
         assert close_code(await rest(reader)) == 1008
         assert app.heard[-1]["code"] == 1008
 
@@ -347,14 +307,13 @@ async def test_as_many_pings_as_allowed_are_each_answered():
 async def test_others_have_their_turn_while_one_client_has_much_to_say():
     app = App()
     async with opened(app) as (reader, writer):
-        turns, before = 0, len(app.heard)
-        writer.write(frame(TEXT, b"x", fin=False) * 0 + frame(TEXT, b"", fin=False) + frame(0, b"x", fin=False) * 2000)
-        writer.write(frame(0, b"!"))
-        while len(app.heard) == before:
+        turns = 0
+        writer.write(frame(TEXT, fin=False) + frame(0, b"x" * 16, fin=False) * 800 + frame(0))
+        while not app.heard:
             turns += 1
             await asyncio.sleep(0)
-        assert turns >= 2000 / FRAMES_PER_TURN
-        await asyncio.wait_for(reader.readexactly(4 + 2001), PATIENCE_S)
+        assert turns >= 800 / FRAMES_PER_TURN
+        await asyncio.wait_for(reader.readexactly(4 + 16 * 800), PATIENCE_S)
 
 
 @pytest.mark.parametrize(
