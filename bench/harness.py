@@ -164,6 +164,17 @@ def median_ratio(series: Sequence[Series], group: str, target: str, metric: str,
     return None if found is None else found.median
 
 
+def quietest_ratio(series: Sequence[Series], group: str, target: str, metric: str, base: str = BARE) -> float | None:
+    """Return the ratio of the two lowest rounds, or None if it could not be made.
+
+    A busy neighbour only ever adds, so the lowest rounds have least of it; but they are single ones.
+    """
+    value, under = find(series, group, target, metric), find(series, group, base, metric)
+    if value is None or under is None or not min(under.rounds):
+        return None
+    return min(value.rounds) / min(under.rounds)
+
+
 # --- what is shown -----------------------------------------------------------------------------------------------
 
 

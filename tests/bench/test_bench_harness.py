@@ -21,6 +21,7 @@ from bench.harness import (
     median_ratio,
     order,
     percentile,
+    quietest_ratio,
     ratio,
     ratios,
     spread,
@@ -129,6 +130,12 @@ def test_what_was_not_measured_has_no_ratio():
 def test_a_base_of_zero_has_no_ratio():
     series = [Series("x", "bare", "kib", (0.0,)), Series("x", "argentor", "kib", (1.0,))]
     assert ratio(series, "x", "argentor", "kib") is None
+    assert quietest_ratio(series, "x", "argentor", "kib") is None
+
+
+def test_the_quietest_ratio_is_that_of_the_lowest_rounds():
+    assert quietest_ratio(SERIES, "asyncio", "argentor", "cpu_us") == 2.0
+    assert quietest_ratio(SERIES, "asyncio", "nobody", "cpu_us") is None
 
 
 @pytest.mark.parametrize(
