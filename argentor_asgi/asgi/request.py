@@ -18,7 +18,7 @@ from argentor_asgi.asgi.deadline import TICK_S, Sweeper, Watched
 from argentor_asgi.asgi.head import CLOSE, Fields, is_http1
 from argentor_asgi.asgi.types import Headers, Receive, Scope
 from argentor_asgi.errors import BadRequest, BodyTimeout, BodyTooLarge, UnsupportedMediaType
-from argentor_asgi.protocol.schema import decode
+from argentor_asgi.protocol.schema import decode_input
 from argentor_asgi.protocol.trace import Trace, child_header
 
 QUERY_FIELDS = 100
@@ -215,7 +215,7 @@ class Request(Incoming):
             return None
         if not _JSON(self.header("content-type") or ""):
             raise UnsupportedMediaType
-        return decode(await self.body(), kind)
+        return decode_input(await self.body(), kind)
 
     def _refuse_announced(self) -> None:
         length = self.fields.get(b"content-length")

@@ -17,6 +17,7 @@ from argentor_asgi.protocol.schema import (
     convert,
     convert_text,
     decode,
+    decode_input,
     decode_value,
     encode,
     field_names,
@@ -196,6 +197,116 @@ def test_what_is_no_integer_does_not_pass_for_one(text):
     with pytest.raises(InvalidInput) as raised:
         decode(b'{"size":%s}' % text.encode(), Leaf)
     assert raised.value.details[0].pointer == "/size"
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**53 + 1, -(2**63), 2**63, 2**64 - 1])
+def test_a_client_may_send_any_integer_of_64_bits(number):
+    assert decode_input(b'{"size":%d}' % number, Leaf) == Leaf(number)
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**19 * 2, -(10**40), 10**400, int("9" * 4000)])
+@pytest.mark.parametrize("body", [b"%d", b"[%d]", b'{"unread":%d,"size":1}', b'{"a":["x\\"", {"b":  %d }]}'])
+def test_a_client_may_send_no_integer_beyond_it_since_many_parsers_round_those(number, body):
+    with pytest.raises(MalformedJson, match="64 bits"):
+        decode_input(body % number, object)
+
+
+@pytest.mark.parametrize(
+    "body", [b"0.1234567890123456789012", b"12345678901234567890e-5", b"1.5E+0000000000000000000001", b'"%d"' % 10**40]
+)
+def test_digits_that_are_no_integer_may_be_many(body):
+    assert decode_input(b'{"size":1,"unread":%b}' % body, Leaf) == Leaf(1)
+
+
+@given(st.recursive(st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(), st.lists))
+@settings(max_examples=60)
+def test_only_integers_beyond_64_bits_are_refused_of_any_document(value):
+    def longs(value):
+        if isinstance(value, list):
+            return any(map(longs, value))
+        return isinstance(value, int) and not -(2**63) <= value < 2**64
+
+    body = json.dumps(value).encode()
+    try:
+        assert decode_input(body, object) == json.loads(body)
+    except MalformedJson:
+        assert longs(value) or "\\ud" in body.decode()
+    else:
+        assert not longs(value)
+
+
+# --- hostile documents (what parsers disagree about) --------------------------------------------------------------
+
+
+HOSTILE = {
+    "100,000 levels": nested(100_000),
+    "1,100 levels": nested(1_100),
+    "1,000 levels": nested(1_000),
+    "100,000 levels of objects": b'{"a":' * 100_000,
+    "an integer of 65 bits": str(2**64).encode(),
+    "an integer of 5,000 digits": b"1" * 5_000,
+    "1e400": b"1e400",
+    "NaN": b"NaN",
+    "Infinity": b"Infinity",
+    "-Infinity": b"-Infinity",
+    "invalid UTF-8": b'"\xff\xfe"',
+    "a lone surrogate": b'"\\ud800"',
+    "a byte order mark": b"\xef\xbb\xbf1",
+    "UTF-16": '{"a":1}'.encode("utf-16"),
+    "trailing text": b"1 x",
+    "two documents": b"{}{}",
+    "nothing": b"",
+    "a name twice": b'{"a":1,"a":2}',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("wrap", [b"%b", b'{"unread":%b}'])
+def test_what_parsers_disagree_about_is_refused(name, wrap):
+    if wrap == b"%b" or name not in {"nothing", "1e400", "trailing text", "a byte order mark", "UTF-16"}:
+        with pytest.raises(MalformedJson):
+            decode_input(wrap % HOSTILE[name], object)
+
+
+def test_a_nul_in_a_text_is_a_character():
+    assert decode_input(b'"\\u0000"', str) == "\0"
+
+
+@pytest.mark.slow
+def test_very_many_members_and_a_very_long_text_are_read():
+    many = b"{" + b",".join(b'"%x":1' % number for number in range(200_000)) + b"}"
+    assert len(decode_input(many, dict)) == 200_000
+    assert len(decode_input(b'"' + b"9" * 3_000_000 + b'"', str)) == 3_000_000
+
+
+def depth_of(data):
+    """How deep brackets nest, read one byte after the other."""
+    depth = deepest = 0
+    in_text = escaped = False
+    for byte in data.decode("latin-1"):
+        if in_text:
+            in_text, escaped = escaped or byte != '"', not escaped and byte == "\\"
+        elif byte == '"':
+            in_text = True
+        elif byte in "[{":
+            deepest = max(deepest, depth := depth + 1)
+        elif byte in "]}":
+            depth -= 1
+    return deepest
+
+
+PIECES = [b"[" * 30, b"{" * 7, b"]" * 20, b"}", b'"', b"\\", b'\\"', b"a", b"["]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=20).map(b"".join))
+@settings(max_examples=200)
+def test_depth_is_what_a_slow_reader_of_every_byte_says(data):
+    try:
+        decode_value(data)
+        is_deep = False
+    except MalformedJson as error:
+        is_deep = "deeper" in error.message
+    assert is_deep == (depth_of(data) > DEPTH)
 
 
 # --- shapes -------------------------------------------------------------------------------------------------------

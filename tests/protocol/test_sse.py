@@ -55,3 +55,10 @@ def test_the_place_of_an_id_is_the_run_and_the_number(run_id, seq):
 def test_any_last_event_id_is_a_place_or_none(text):
     place = sse.place(text)
     assert place is None or text.startswith(place[0])
+
+
+def test_an_old_stream_is_told_when_to_come_back_and_loses_neither_its_place_nor_gains_an_event():
+    lines = sse.AGED.decode().splitlines()
+    assert sse.AGED.endswith(b"\n\n")
+    assert [line.partition(":")[0] for line in lines] == ["retry", "", ""]
+    assert lines[0].removeprefix("retry: ").isdigit()

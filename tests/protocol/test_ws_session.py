@@ -1,23 +1,28 @@
 """The frames of /ws (core.md 3, agent.md 2.4)."""
 
+import contextlib
 import json
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argentor_asgi.errors import GatewayError, InvalidInput, MalformedJson, SessionBusy
+from argentor_asgi.errors import GatewayError, InvalidInput, MalformedJson, RateLimited, SessionBusy
 from argentor_asgi.protocol import ws_session
 from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.protocol.ws_session import (
     CancelFrame,
     ChatFrame,
+    Farewell,
     PingFrame,
+    PongFrame,
     ResumeFrame,
     RunOptions,
     SteerFrame,
     parse,
+    pulse,
 )
 
 ID = "6f1c0000-0000-4000-8000-000000000001"
@@ -38,6 +43,7 @@ ID = "6f1c0000-0000-4000-8000-000000000001"
     ('{"type":"resume","run_id":"r","after_seq":4}', ResumeFrame("r", 4)),
     ('{"type":"resume","run_id":"r"}', ResumeFrame("r", 0)),
     ('{"type":"ping"}', PingFrame()),
+    ('{"type":"pong","t":1}', PongFrame()),
 ])  # fmt: skip
 def test_a_client_is_understood(text, frame):
     assert parse(text) == frame
@@ -97,3 +103,62 @@ def test_a_failure_keeps_the_originals_members_and_adds_a_code():
     assert frame["type"] == "error"
     assert frame["content"].startswith("Error: ")
     assert (frame["session_id"], frame["run_id"], frame["code"], frame["retry_after"]) == ("s", "r", "session_busy", 1)
+
+
+# --- limits ------------------------------------------------------------------------------------------------------
+
+
+def full():
+    raise RateLimited(retry_after=3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hi", "", '{"content":"hi"}', '{"type":"cancel","run_id":"r"}', '{"type":"dance"}', "{oops", "[1]", '{"type":7}'],
+)
+def test_every_frame_is_counted_before_more_of_it_is_read_than_its_type(text):
+    with pytest.raises(RateLimited):
+        parse(text, full)
+
+
+@pytest.mark.parametrize("text", ['{"type":"ping"}', ' {"type":"pong","t":5}'])
+def test_a_sign_of_life_is_not_counted(text):
+    parse(text, full)
+
+
+@given(st.text(max_size=40))
+def test_a_frame_is_counted_once_whatever_it_is(text):
+    counted = []
+    with contextlib.suppress(GatewayError):
+        parse(text, lambda: counted.append(1))
+    assert counted == [1]
+
+
+# --- life --------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(-1, 1000), st.booleans(), st.floats(0.1, 100), st.floats(0.1, 10_000))
+def test_nobody_is_taken_for_dead_early_nor_a_beat_late(beats, is_held, heartbeat_s, idle_s):
+    least_s, most_s = (beats - 1) * heartbeat_s, beats * heartbeat_s
+    found = pulse(beats, is_held=is_held, heartbeat_s=heartbeat_s, idle_s=idle_s)
+    bound_s = 2 * heartbeat_s if is_held else idle_s
+    if found is None:
+        assert least_s < bound_s
+    else:
+        assert found == ("heartbeat" if is_held else "idle")
+        assert most_s >= least_s >= bound_s or is_held
+
+
+@pytest.mark.parametrize(("beats", "found"), [(-1, None), (0, None), (1, None), (2, None), (3, "heartbeat")])
+def test_two_pings_may_stay_unanswered(beats, found):
+    assert pulse(beats, is_held=True, heartbeat_s=20.0, idle_s=1.0) == found
+
+
+def test_a_ping_says_when_it_was_sent():
+    now = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+    assert json.loads(ws_session.ping(now)) == {"type": "ping", "t": 1767323045678}
+
+
+def test_a_farewell_says_what_the_close_says_and_more():
+    said = {"type": "bye", "code": 1001, "reason": "idle", "message": "Too long."}
+    assert json.loads(ws_session.bye(Farewell(1001, "idle", "Too long."))) == said
