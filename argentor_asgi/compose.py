@@ -1,16 +1,12 @@
 """The composition root: the only module that names concrete classes and puts them together.
 
-`gateway` builds everything that needs no I/O. The lifespan opens the store, ends what a crash left behind, listens for
-the server's stop, and at the end drains and closes.
+`gateway` builds everything that needs no I/O; `lifecycle` opens and closes it.
 """
 
-import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +16,10 @@ from argentor_asgi.agent.builtin.backend import BuiltinBackend
 from argentor_asgi.agent.builtin_skills import default_skills, with_help
 from argentor_asgi.agent.runner import AgentRunner
 from argentor_asgi.agent.skills import Skill, SkillRegistry
+from argentor_asgi.api import admin as admin_api
+from argentor_asgi.api import audit as audit_api
 from argentor_asgi.api import chat as chat_api
+from argentor_asgi.api import keys as keys_api
 from argentor_asgi.api import ops as ops_api
 from argentor_asgi.api import runs as runs_api
 from argentor_asgi.api import sessions as sessions_api
@@ -34,25 +33,32 @@ from argentor_asgi.config import Config, check, load
 from argentor_asgi.errors import ConfigError
 from argentor_asgi.gateway.connections import Connections
 from argentor_asgi.gateway.dispatch import Dispatch
+from argentor_asgi.gateway.keyring import Keyring
 from argentor_asgi.gateway.runs import Runs
 from argentor_asgi.gateway.services import Services
+from argentor_asgi.gateway.stopping import Stopping, Streams
+from argentor_asgi.lifecycle import Parts, living
+from argentor_asgi.ops.access import AccessLog
+from argentor_asgi.ops.audit import Audit
 from argentor_asgi.ops.clock import Clock, SystemClock
-from argentor_asgi.ops.drain import Drain, running_loop
+from argentor_asgi.ops.drain import Drain
 from argentor_asgi.ops.health import Health
+from argentor_asgi.ops.hooks import DrainHook
 from argentor_asgi.ops.metrics import Metrics
+from argentor_asgi.ops.reporter import Reporter
+from argentor_asgi.ops.spans import NO_SPANS, Spans
 from argentor_asgi.protocol.schema import JsonObject, encode
-from argentor_asgi.security.guard import Authenticator, http_guard, socket_guard
+from argentor_asgi.security.gate import Gate
+from argentor_asgi.security.guard import Authenticator
 from argentor_asgi.security.identity import Principal
+from argentor_asgi.security.keys import Keys
+from argentor_asgi.security.limits import Limiter
+from argentor_asgi.security.refusals import Refusals
+from argentor_asgi.security.tickets import Tickets
 from argentor_asgi.sessions.memory import MemoryStore
 from argentor_asgi.sessions.session import Store
 
 TITLE: Final = "argentor"
-REPLAY_KEPT_H: Final = 24
-"""How long the events of an ended run and its idempotency key are kept."""
-PRUNE_EVERY_S: Final = 600.0
-DRAIN_RESERVE_S: Final = 0.5
-"""What the drain keeps of its time for ending what did not finish, and for saying goodbye."""
-
 log = logging.getLogger("argentor")
 
 
@@ -72,15 +78,19 @@ def create_app(
     skills: Sequence[Skill] = (),
     routes: Sequence[Handler] = (),
     middleware: Sequence[Middleware] = (),
+    hooks: Sequence[DrainHook] = (),
 ) -> App:
     """Return the gateway as an ASGI 3 callable.
 
     `config`: else read from `argentor.toml` and the environment. `agent`: the model behind the agent, else the one that
     `llm.provider` names. `sessions`: where everything is kept, else what `storage.url` names. `skills`: made by
     `@skill`, beside the built-in ones. `routes`: handlers made by `@route` or `@socket`, beside the built-in ones.
-    `middleware`: ASGI closures around the whole, outermost first. Raises `ConfigError` for what cannot work.
+    `middleware`: ASGI closures around the whole, outermost first. `hooks`: what runs when the gateway stops. Raises
+    `ConfigError` for what cannot work.
     """
-    made = gateway(config, agent=agent, sessions=sessions, skills=skills, routes=routes, middleware=middleware)
+    made = gateway(
+        config, agent=agent, sessions=sessions, skills=skills, routes=routes, middleware=middleware, hooks=hooks
+    )
     return made.app
 
 
@@ -92,30 +102,39 @@ def gateway(
     skills: Sequence[Skill] = (),
     routes: Sequence[Handler] = (),
     middleware: Sequence[Middleware] = (),
+    hooks: Sequence[DrainHook] = (),
 ) -> Gateway:
     """Return what `create_app` does, with the drain beside it, for who serves it."""
     if config is None:
         config = load(os.environ, Path.cwd())
     check(config)
-    clock = SystemClock()
+    tools = _tools(config)
     declared, rest = rows(*routes), unmatched()
-    store = _store(config, clock) if sessions is None else sessions
+    store = _store(config, tools.clock) if sessions is None else sessions
     backend = BuiltinBackend() if agent is None else agent
-    services = _services(config, clock, backend, store, skills, declared=declared, rest=rest)
-    authenticator = Authenticator(config.auth, public_url=config.public_url)
+    services = _services(config, tools, backend, store, skills, openapi=encode(_document(declared, config)))
+    tools.metrics.watch([*declared, rest])
+    for hook in hooks:
+        tools.drain.add(hook)
+    authenticator = _authenticator(config, tools)
+    access = AccessLog(config.log.format) if config.log.access else None
+    _publish(tools.metrics, tools, store, access)
+    gate = _gate(config, tools, authenticator)
     app = build(
         declared,
         provide={Services: Constant(services), Principal: lambda incoming: incoming.principal},
-        guards=(http_guard(authenticator),),
-        socket_guards=(socket_guard(authenticator),),
-        lifespan=lambda: _lifespan(services),
+        guards=(gate.http,),
+        socket_guards=(gate.socket,),
+        lifespan=lambda: living(Parts(services, authenticator, access, tools.close_spans)),
         middleware=middleware,
         body_bytes=config.limits.body_bytes,
         request_timeout_s=config.limits.request_timeout_s,
         rest=rest,
         log=log,
+        witness=Reporter(tools.metrics, access, tools.spans, authenticator.address_of),
+        closing=tools.drain,
     )
-    return Gateway(app, services.drain)
+    return Gateway(app, tools.drain)
 
 
 def configured_app() -> App:
@@ -128,7 +147,7 @@ def configured_app() -> App:
 
 def rows(*extra: Handler) -> Sequence[Route | Socket]:
     """Return every declared route and socket: the built-in ones, then those of `extra` handlers."""
-    builtin = routes_in(chat_api, sessions_api, runs_api, skills_api, ops_api)
+    builtin = routes_in(chat_api, sessions_api, runs_api, skills_api, keys_api, audit_api, admin_api, ops_api)
     return (*builtin, *(row for handler in extra for row in rows_of(handler)))
 
 
@@ -139,7 +158,7 @@ def openapi(*extra: Handler) -> JsonObject:
 
 def _document(declared: Sequence[Route | Socket], config: Config) -> JsonObject:
     """Return the document that this gateway serves: it says where it is, and whether it asks for a key."""
-    anonymous = config.auth.allow_anonymous or not config.auth.api_keys
+    anonymous = config.auth.allow_anonymous or not config.auth.held
     found = document(declared, title=TITLE, version=__version__, anonymous=anonymous)
     if config.public_url is not None:
         found["servers"] = [{"url": config.public_url}]
@@ -154,37 +173,119 @@ def _store(config: Config, clock: Clock) -> Store:
     return SqliteStore(config.storage.path, clock=clock)
 
 
-def _services(
-    config: Config,
-    clock: Clock,
-    backend: LlmBackend,
-    store: Store,
-    skills: Sequence[Skill],
-    *,
-    declared: Sequence[Route | Socket],
-    rest: Route,
-) -> Services:
-    metrics, drain = Metrics(clock=clock), Drain(clock=clock, drain_s=config.shutdown.drain_s)
-    registry = with_help(SkillRegistry([*default_skills(store), *skills]))
-    runner = AgentRunner(
-        backend=backend,
-        skills=registry,
-        sessions=store,
-        metrics=metrics,
-        clock=clock,
-        system_prompt=config.agent.system_prompt,
-        max_turns=config.agent.max_turns,
+@dataclass(frozen=True, slots=True)
+class _Tools:
+    """What everything else is made with."""
+
+    clock: Clock
+    metrics: Metrics
+    audit: Audit
+    spans: Spans
+    close_spans: Callable[[], Awaitable[None]] | None
+    drain: Drain
+    keys: Keys
+    tickets: Tickets
+    refusals: Refusals
+    limiter: Limiter
+
+
+def _tools(config: Config) -> _Tools:
+    clock = SystemClock()
+    metrics, audit = Metrics(clock=clock), _audit(config, clock)
+    spans, close_spans = _spans(config, clock)
+    stop = config.shutdown
+    keys, refusals = Keys(config.auth.held), Refusals(metrics, audit)
+    limiter = Limiter(
+        config.limits,
+        config.plans,
+        clock=clock.monotonic,
+        now=clock.now,
+        enabled=_limits_enabled(config, keys),
+        on_reject=refusals.limited,
     )
-    limits = config.limits
+    return _Tools(
+        clock=clock,
+        metrics=metrics,
+        audit=audit,
+        spans=spans,
+        close_spans=close_spans,
+        drain=Drain(clock=clock, drain_s=stop.drain_s, total_s=stop.total_s, ready_delay_s=stop.ready_delay_s),
+        keys=keys,
+        tickets=Tickets(),
+        refusals=refusals,
+        limiter=limiter,
+    )
+
+
+def _limits_enabled(config: Config, keys: Keys) -> bool:
+    """Say whether callers are limited: as configured, else when there are keys, since then the gateway is shared."""
+    return len(keys) > 0 if config.limits.enabled is None else config.limits.enabled
+
+
+def _audit(config: Config, clock: Clock) -> Audit:
+    """Return the audit log: where it is told to be, else beside the database; without one it goes with the process."""
+    found, database = config.audit, config.storage.path
+    directory = None if found.directory is None else Path(found.directory)
+    if directory is None and database is not None:
+        directory = database.with_name(f"{database.name}-audit")
+    return Audit(
+        directory,
+        clock=clock,
+        file_bytes=found.file_bytes,
+        retention_days=found.retention_days,
+        enabled=found.enabled,
+    )
+
+
+def _spans(config: Config, clock: Clock) -> tuple[Spans, Callable[[], Awaitable[None]] | None]:
+    """Return where spans go, and what sends the last of them."""
+    if config.otel.endpoint is None:
+        return NO_SPANS, None
+    from argentor_asgi.ops.tracing import Tracing  # noqa: PLC0415  an extra, and heavy: only where it is configured
+
+    made = Tracing(
+        endpoint=config.otel.endpoint, service_name=config.otel.service_name, version=__version__, clock=clock
+    )
+    return made, made.close
+
+
+def _authenticator(config: Config, tools: _Tools) -> Authenticator:
+    return Authenticator(
+        config.auth,
+        tools.keys,
+        tickets=tools.tickets,
+        on_refused=tools.refusals.unknown,
+        on_throttled=tools.refusals.throttled,
+        public_url=config.public_url,
+    )
+
+
+def _gate(config: Config, tools: _Tools, authenticator: Authenticator) -> Gate:
+    return Gate(
+        authenticator,
+        tools.limiter,
+        tools.refusals,
+        tools.drain,
+        tools.clock.monotonic,
+        limits_enabled=lambda: _limits_enabled(config, tools.keys),
+    )
+
+
+def _services(
+    config: Config, tools: _Tools, backend: LlmBackend, store: Store, skills: Sequence[Skill], *, openapi: bytes
+) -> Services:
+    clock, metrics, drain, limits = tools.clock, tools.metrics, tools.drain, config.limits
+    registry = with_help(SkillRegistry([*default_skills(store), *skills]))
     runs = Runs(
         store=store,
-        runner=runner,
+        runner=_runner(config, tools, backend, store, registry),
         metrics=metrics,
         clock=clock,
         limit=limits.runs,
         timeout_s=config.agent.run_timeout_s,
     )
     connections = Connections(limit=limits.connections, per_principal=limits.connections_per_principal)
+    streams = Streams()
     dispatch = Dispatch(
         runs=runs,
         store=store,
@@ -192,11 +293,11 @@ def _services(
         drain=drain,
         message_bytes=limits.message_bytes,
         model=backend.model,
+        limiter=tools.limiter,
     )
-    metrics.watch([*declared, rest])
-    drain.on_drain("runs", lambda: runs.drain(max(0.0, drain.drain_s - DRAIN_RESERVE_S)))
-    drain.on_drain("connections", lambda: connections.drain(drain.remaining_s()))
-    mounted = {"rest_api": True, "control_plane": False}
+    drain.hook("drain", "work", Stopping(runs=runs, streams=streams, connections=connections, drain=drain))
+    drain.hook("cleanup", "audit", tools.audit.flush)
+    probes = {"store": store.check} | ({"audit": tools.audit.check} if config.audit.enabled else {})
     return Services(
         config=config,
         clock=clock,
@@ -206,43 +307,55 @@ def _services(
         runs=runs,
         dispatch=dispatch,
         connections=connections,
+        streams=streams,
+        keyring=_keyring(config, tools, store),
+        tickets=tools.tickets,
+        limiter=tools.limiter,
+        audit=tools.audit,
         metrics=metrics,
-        health=Health(probes={"store": store.check}, drain=drain, clock=clock, mounted=mounted),
+        health=Health(probes=probes, drain=drain, clock=clock, mounted={"rest_api": True, "control_plane": False}),
         drain=drain,
         started_s=clock.monotonic(),
         started_at=clock.now(),
-        openapi=encode(_document(declared, config)),
+        openapi=openapi,
     )
 
 
-@asynccontextmanager
-async def _lifespan(services: Services) -> AsyncIterator[None]:
-    """Open what needs opening, and after the drain close it again."""
-    running_loop()  # says why there is none, before anything else stumbles over it
-    drain = services.drain
-    async with services.store:
-        left = await services.store.interrupt_live(services.clock.now())
-        if left:
-            log.warning("%d runs were interrupted when the gateway stopped last", left)
-        pruning = asyncio.create_task(_prune(services.store, services.clock, every_s=PRUNE_EVERY_S), name="prune")
-        try:
-            async with drain.install():
-                yield
-        finally:
-            pruning.cancel()
-            with suppress(asyncio.CancelledError):
-                await pruning
-            await services.backend.aclose()
+def _runner(config: Config, tools: _Tools, backend: LlmBackend, store: Store, registry: SkillRegistry) -> AgentRunner:
+    return AgentRunner(
+        backend=backend,
+        skills=registry,
+        sessions=store,
+        metrics=tools.metrics,
+        clock=tools.clock,
+        system_prompt=config.agent.system_prompt,
+        max_turns=config.agent.max_turns,
+        spans=tools.spans,
+    )
 
 
-async def _prune(store: Store, clock: Clock, *, every_s: float) -> None:
-    """Drop what nobody can ask for any more, now and then, until cancelled."""
-    while True:
-        await asyncio.sleep(every_s)
-        try:
-            await store.prune(clock.now() - timedelta(hours=REPLAY_KEPT_H))
-        except Exception:  # whatever the store raised, there is a next time
-            log.exception("old events could not be dropped")
+def _keyring(config: Config, tools: _Tools, store: Store) -> Keyring:
+    return Keyring(
+        store=store,
+        keys=tools.keys,
+        tickets=tools.tickets,
+        clock=tools.clock,
+        plans=config.plans,
+        configured=config.auth.held,
+    )
+
+
+def _publish(metrics: Metrics, tools: _Tools, store: Store, access: AccessLog | None) -> None:
+    """Publish what others count."""
+    audit = tools.audit
+    metrics.counter("argentor_audit_events_total", "Audit entries written.", lambda: audit.written)
+    metrics.counter("argentor_audit_dropped_total", "Audit entries lost.", lambda: audit.dropped)
+    metrics.counter("argentor_audit_errors_total", "Failures to write the audit log.", lambda: audit.errors)
+    metrics.gauge("argentor_audit_queue_depth", "Audit entries that wait for the disk.", lambda: audit.depth)
+    if access is not None:
+        lines = access
+        metrics.counter("argentor_access_lines_dropped_total", "Access lines lost.", lambda: lines.dropped)
+    metrics.gauge("argentor_store_queue_depth", "Writes that wait for the disk.", lambda: store.queue_depth)
 
 
 def _refusal(error: ConfigError) -> App:

@@ -129,8 +129,6 @@ class AgentStatus:
 @socket("/ws", needs="chat:write", tags=("chat",))
 async def converse(socket: WebSocket, services: Services, principal: Principal) -> None:
     """Talk with the agent over a WebSocket."""
-    if services.drain.draining:
-        raise Draining(retry_after=1)
     talk = Conversation(socket, services, principal, connection_id=str(uuid4()), session_id=str(uuid4()))
     with services.connections.opened(Connection(talk.id, talk.session_id, principal, talk)):
         await talk.converse()

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from secrets import token_hex
+from secrets import randbelow
 from time import perf_counter
 from typing import TypeVar
 from urllib.parse import parse_qsl
@@ -44,7 +44,8 @@ def request_ids() -> Iterator[bytes]:
     The digits are drawn at the first id, so that processes forked after start-up do not share them.
     # PERF: a table of the last two digits makes an id one concatenation, half the price of formatting it.
     """
-    prefix = token_hex(4).encode()
+    # Never all zeros, which is no id of a span (W3C Trace Context section 3.2.2.4).
+    prefix = b"%08x" % (1 + randbelow(2**32 - 1))
     tails = [b"%02x" % number for number in range(256)]
     for block in count():
         head = b"%b%06x" % (prefix, block)

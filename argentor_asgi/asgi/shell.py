@@ -45,7 +45,7 @@ class Witness(Observer, Protocol):
         ...
 
     def closed(self, socket: WebSocket, seconds: float) -> None:
-        """Hear that a WebSocket that was accepted is over."""
+        """Hear that a WebSocket is over, or that its handshake was refused: then it is not `accepted`."""
         ...
 
 

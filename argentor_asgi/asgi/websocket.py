@@ -96,6 +96,11 @@ class WebSocket(Incoming):
         self._observer = observer or Unobserved()
 
     @property
+    def code(self) -> int:
+        """The close code that ended the socket, as far as it is known; the HTTP status of a refused handshake."""
+        return self._ending[0]
+
+    @property
     def subprotocols(self) -> list[str]:
         """What the client offers, in its order of preference."""
         return list(self.scope.get("subprotocols") or ())
@@ -115,6 +120,7 @@ class WebSocket(Incoming):
         """Refuse the handshake: with the problem as an HTTP answer where the server can, else with its plain 403."""
         self._step("refuse")
         await self._hear_connect()
+        self._ending = (error.status, error.code)
         if REFUSAL not in (self.scope.get("extensions") or {}):
             await self._write({"type": "websocket.close", "code": NORMAL, "reason": ""})
             return

@@ -79,7 +79,7 @@ class Dispatch:
         A new run holds one of the account's places and reserves tokens as long as it lives; a message that steers, or
         that was asked before, costs neither.
         """
-        if self._drain.draining:
+        if self._drain.refusing:
             raise Draining(retry_after=1)
         content = sanitise(ask.content, limit_bytes=self._message_bytes)
         scope = scope_of(principal)

@@ -8,11 +8,16 @@ from argentor_asgi.agent.skills import SkillRegistry
 from argentor_asgi.config import Config
 from argentor_asgi.gateway.connections import Connections
 from argentor_asgi.gateway.dispatch import Dispatch
+from argentor_asgi.gateway.keyring import Keyring
 from argentor_asgi.gateway.runs import Runs
+from argentor_asgi.gateway.stopping import Streams
+from argentor_asgi.ops.audit import Audit
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.ops.drain import Drain
 from argentor_asgi.ops.health import Health
 from argentor_asgi.ops.metrics import Metrics
+from argentor_asgi.security.limits import Limiter
+from argentor_asgi.security.tickets import Tickets
 from argentor_asgi.sessions.session import Store
 
 
@@ -28,6 +33,11 @@ class Services:
     runs: Runs
     dispatch: Dispatch
     connections: Connections
+    streams: Streams
+    keyring: Keyring
+    tickets: Tickets
+    limiter: Limiter
+    audit: Audit
     metrics: Metrics
     health: Health
     drain: Drain

@@ -68,6 +68,11 @@ class MemoryStore(MemoryKeys):
     ) -> None:
         """Nothing to close; what is stored stays until the store is dropped."""
 
+    @property
+    def queue_depth(self) -> int:
+        """Nothing waits: there is no disk."""
+        return 0
+
     async def check(self) -> None:
         """Memory can always be written."""
 

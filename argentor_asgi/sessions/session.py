@@ -308,6 +308,11 @@ class Store(SessionStore, RunStore, NoteStore, KeyStore, Protocol):
         """Finish what was accepted, then close."""
         ...
 
+    @property
+    def queue_depth(self) -> int:
+        """How many writes were accepted and are not durable yet."""
+        ...
+
     async def check(self) -> None:
         """Prove that the store can be written to right now; raises `StorageUnavailable`."""
         ...

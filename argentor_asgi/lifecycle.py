@@ -1,0 +1,115 @@
+"""From the gateway's start to its end: what is opened in which order, what is done now and then, and what is closed.
+
+open      the store, the audit log; the keys and the day's usage are read; what a crash left behind is ended
+serve     old events, used keys and idle accounts are seen to
+close     the drain first, whoever asked for it; then the log, the spans, the store
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from argentor_asgi.gateway.services import Services
+from argentor_asgi.ops.access import AccessLog
+from argentor_asgi.ops.drain import running_loop
+from argentor_asgi.ops.loop_lag import LoopLag
+from argentor_asgi.security.guard import Authenticator
+
+REPLAY_KEPT_H: Final = 24
+"""How long the events of an ended run and its idempotency key are kept."""
+PRUNE_EVERY_S: Final = 600.0
+NOTE_USE_EVERY_S: Final = 60.0
+SWEEP_EVERY_S: Final = 30.0
+
+log = logging.getLogger("argentor")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the lifecycle sees to beside the services. `close_spans`: sends those that wait."""
+
+    services: Services
+    authenticator: Authenticator
+    access: AccessLog | None
+    close_spans: Callable[[], Awaitable[None]] | None
+
+
+@asynccontextmanager
+async def living(parts: Parts) -> AsyncIterator[None]:
+    """Open what needs opening, and after the drain close it again. Raises `ConfigError` for what cannot be used."""
+    running_loop()  # says why there is none, before anything else stumbles over it
+    services = parts.services
+    async with AsyncExitStack() as stack:
+        if parts.access is not None:
+            stack.push_async_callback(parts.access.close)
+        if parts.close_spans is not None:
+            stack.push_async_callback(parts.close_spans)
+        await stack.enter_async_context(services.store)
+        stack.push_async_callback(services.backend.aclose)
+        await stack.enter_async_context(services.audit)
+        services.audit.record("audit_opened", outcome="success")
+        await _recover(services)
+        await stack.enter_async_context(LoopLag(services.metrics.loop_lagged, clock=services.clock))
+        await stack.enter_async_context(_chores(parts))
+        async with services.drain.install():
+            yield
+
+
+async def _recover(services: Services) -> None:
+    """End what a crash left behind, and know the keys and what was used today."""
+    now = services.clock.now()
+    left = await services.store.interrupt_live(now)
+    if left:
+        log.warning("%d runs were interrupted when the gateway stopped last", left)
+    await services.keyring.load()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    for scope, tokens in await services.store.usage_since(midnight):
+        services.limiter.remember_used(scope.owner, scope.tenant, tokens)
+
+
+@asynccontextmanager
+async def _chores(parts: Parts) -> AsyncIterator[None]:
+    """Do now and then what nobody asks for, as long as the context is open."""
+    services = parts.services
+    store, clock = services.store, services.clock
+
+    async def prune() -> None:
+        await store.prune(clock.now() - timedelta(hours=REPLAY_KEPT_H))
+
+    async def sweep() -> None:
+        services.limiter.sweep(clock.monotonic())
+        parts.authenticator.sweep(clock.monotonic())
+        services.tickets.sweep(clock.now().timestamp())
+
+    tasks = [
+        asyncio.create_task(_every(seconds, work), name=name)
+        for name, seconds, work in (
+            ("prune", PRUNE_EVERY_S, prune),
+            ("used keys", NOTE_USE_EVERY_S, services.keyring.flush_used),
+            ("sweep", SWEEP_EVERY_S, sweep),
+        )
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        with suppress(
+            Exception
+        ):  # the store says itself that it cannot be written; when a key was used is not worth more
+            await services.keyring.flush_used()
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do `work` each `seconds` until cancelled."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except Exception:  # whatever it raised, there is a next time
+            log.exception("a chore failed")
