@@ -27,6 +27,8 @@ _SECRET_PARTS: Final = (
     *("privatekey", "assertion", "bearer"),
 )
 _SECRET_NAMES: Final = frozenset({"auth", "jwt", "otp", "pin", "pwd", "pass", "ticket"})
+_PUBLIC_NAMES: Final = frozenset({"bykey", "publickey"})
+"""Names that end as a secret's do: the id of the key that a caller presented, a key that is no secret."""
 _SEPARATORS: Final = str.maketrans("", "", "-_. ")
 
 
@@ -99,6 +101,6 @@ def _scalar(value: object) -> JsonValue:
 def is_secret(name: str, value: object = "") -> bool:
     """Say whether the value under this name is hidden; a count of `tokens` is not."""
     word = name.lower().translate(_SEPARATORS)
-    if word.endswith("tokens") and isinstance(value, int | float):
+    if word in _PUBLIC_NAMES or (word.endswith("tokens") and isinstance(value, int | float)):
         return False
     return word in _SECRET_NAMES or word.endswith(("key", "keys")) or any(part in word for part in _SECRET_PARTS)

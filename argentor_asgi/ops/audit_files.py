@@ -149,10 +149,11 @@ class AuditFiles:
             if self._fd >= 0:
                 self.sync()
         finally:
-            for fd in (self._fd, self._head_fd, self._lock_fd):
-                if fd >= 0:
-                    os.close(fd)
+            held = [fd for fd in (self._fd, self._head_fd, self._lock_fd) if fd >= 0]
             self._fd = self._head_fd = self._lock_fd = -1
+            for fd in held:
+                with suppress(OSError):  # it is closed all the same (close(2))
+                    os.close(fd)
 
     # --- writing -------------------------------------------------------------------------------------------------
 

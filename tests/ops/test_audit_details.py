@@ -34,7 +34,9 @@ def test_a_value_under_the_name_of_a_secret_is_hidden_at_any_depth(name):
     }
 
 
-@pytest.mark.parametrize("name", ["key_id", "author", "note", "session_id", "name", "monkeys_eat"])
+@pytest.mark.parametrize(
+    "name", ["key_id", "by_key", "public_key", "author", "note", "session_id", "name", "monkeys_eat"]
+)
 def test_other_names_are_not(name):
     assert fitted({name: "x"}) == {name: "x"}
 

@@ -1,11 +1,13 @@
+import os
 import subprocess
 import sys
+import tempfile
 from textwrap import dedent
 
 import pytest
 from audit_place import StillClock, actions, an_audit, lines, seen
 
-from argentor_asgi.errors import StorageUnavailable
+from argentor_asgi.errors import ConfigError, StorageUnavailable
 from argentor_asgi.ops.audit_read import ACTIVE, HEAD, LOCK
 from argentor_asgi.ops.audit_verify import verify
 
@@ -97,10 +99,60 @@ async def test_a_check_leaves_nothing_behind(audit, tmp_path):
     assert sorted(path.name for path in (tmp_path / "audit").iterdir()) == [HEAD, ACTIVE, LOCK]
 
 
+@pytest.fixture
+def a_pipe():
+    reading, writing = os.pipe()
+    yield writing
+    os.close(reading)
+    os.close(writing)
+
+
+async def test_a_device_that_refuses_is_told_at_a_flush_and_at_the_end(make, a_pipe, caplog):
+    async with make() as audit:
+        os.dup2(a_pipe, audit._files._head_fd)  # a pipe cannot be forced to a device
+        audit.record("run_start", outcome="success")
+        with pytest.raises(StorageUnavailable):
+            await audit.flush()
+    assert (audit.errors, audit.dropped) == (1, 0)
+    assert "could not be closed in order" in caplog.text
+    async with make() as audit:
+        await audit.check()
+
+
+async def test_files_that_cannot_be_read_are_told(audit, tmp_path):
+    (tmp_path / "audit" / ACTIVE).unlink()
+    (tmp_path / "audit" / ACTIVE).mkdir()
+    with pytest.raises(StorageUnavailable):
+        await audit.logs(limit=1)
+    (tmp_path / "audit" / ACTIVE).rmdir()
+    assert (await audit.logs(limit=1)).rows == []
+
+
+async def test_a_machine_without_a_temporary_directory_is_refused(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="no temporary directory"):
+        await make(None).__aenter__()
+
+
+async def test_a_head_that_cannot_be_written_is_refused(make, tmp_path):
+    head = tmp_path / "audit" / HEAD
+    head.mkdir(parents=True)
+    with pytest.raises(ConfigError, match="cannot be written"):
+        await make().__aenter__()
+    head.rmdir()
+    head.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        await make().__aenter__()
+    assert not (tmp_path / "elsewhere").exists()
+    head.unlink()
+    async with make() as audit:
+        await audit.check()
+
+
 FULL = """
     import asyncio, resource, signal, sys
     from pathlib import Path
-    from argentor_asgi.errors import StorageUnavailable
+    from argentor_asgi.errors import ConfigError, StorageUnavailable
     from argentor_asgi.ops.audit import Audit
     from argentor_asgi.ops.audit_verify import verify
     from argentor_asgi.ops.clock import SystemClock

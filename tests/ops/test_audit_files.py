@@ -1,4 +1,6 @@
 import json
+import os
+import resource
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -189,3 +191,28 @@ def test_a_page_in_the_middle_of_a_large_file_begins_below_its_cursor(opened, tm
         rows = page(tmp_path, below=below, limit=3, is_wanted=lambda _: True).rows
         first = min(below, 3002) - 1
         assert [row.seq for row in rows] == [seq for seq in (first, first - 1, first - 2) if seq > 0]
+
+
+def test_a_write_that_the_system_refuses_leaves_whole_lines(opened, tmp_path):
+    files = opened(file_bytes=10**6)
+    files.append(some(3), NOW)
+    before = (tmp_path / ACTIVE).read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limits[1]))
+    try:
+        written = files.append(some(3), NOW)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (written.taken, isinstance(written.error, OSError)) == (0, True)
+    assert (tmp_path / ACTIVE).read_bytes() == before
+    assert files.append(some(3), NOW).taken == 3
+    assert verify(tmp_path).first_break is None
+
+
+def test_what_could_not_be_cut_off_at_once_is_cut_off_before_the_next_write(opened, tmp_path):
+    files = opened(file_bytes=10**6)
+    os.write(files._fd, b'{"seq":2,')
+    files._is_torn = True
+    written = files.append(some(1), NOW)
+    assert [each.action for each in written.entries] == ["run_start"]
+    assert verify(tmp_path).first_break is None
