@@ -2,15 +2,18 @@
 
 import asyncio
 from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
-from asgi_driver import soon
+from asgi_driver import soon, until
 from house import ME, TENANT, YOU
 from hypothesis import given
 from hypothesis import strategies as st
 
 from argentor_asgi.errors import Overloaded
-from argentor_asgi.gateway.connections import Connection, Connections
+from argentor_asgi.gateway.connections import KEY_REVOKED, SLOTS, Connection, Connections
+from argentor_asgi.security.identity import ANONYMOUS, Principal
 
 
 class Ending:
@@ -19,6 +22,12 @@ class Ending:
     def __init__(self, together):
         self.together = together
         self.told = []
+
+    def end(self, farewell):
+        self.told.append(farewell)
+
+    def beat(self, ping):
+        self.told.append(ping)
 
     async def goodbye(self, code, reason, *, within_s):
         self.told.append((code, reason, within_s))
@@ -120,3 +129,89 @@ async def test_a_drain_says_goodbye_to_all_at_once_and_waits_for_them():
 
 async def test_a_drain_without_connections_is_over_at_once():
     await soon(Connections(limit=1, per_principal=1).drain(60.0))
+
+
+# --- pings -------------------------------------------------------------------------------------------------------
+
+
+class At:
+    """A clock that stands still."""
+
+    def now(self):
+        return datetime(2026, 1, 1, tzinfo=UTC)
+
+    def monotonic(self):
+        return 0.0
+
+
+@given(st.integers(0, 3 * SLOTS), st.integers(0, 3))
+def test_a_round_pings_each_connection_once_and_spreads_them_evenly(count, rounds):
+    connections = Connections(limit=100, per_principal=100, clock=At())
+    sockets = [Ending(None) for _ in range(count)]
+    with ExitStack() as stack:
+        for number, socket in enumerate(sockets):
+            stack.enter_context(connections.opened(connection(number, socket=socket)))
+        for _ in range(rounds * SLOTS):
+            before = sum(len(socket.told) for socket in sockets)
+            connections.beat()
+            assert sum(len(socket.told) for socket in sockets) - before <= -(-count // SLOTS)
+    assert [socket.told for socket in sockets] == [[b'{"type":"ping","t":1767225600000}'] * rounds] * count
+    assert not any(connections._slots)
+
+
+async def test_one_timer_runs_while_anyone_is_connected():
+    connections, socket = Connections(limit=9, per_principal=9, heartbeat_s=0.02, clock=At()), Ending(None)
+    assert connections._timer is None
+    with connections.opened(connection(0, socket=socket)):
+        with connections.opened(connection(1, socket=Ending(None))):
+            timer = connections._timer
+        assert connections._timer is timer
+        await until(lambda: len(socket.told) > 2)
+    assert connections._timer is None
+
+
+def test_a_connection_that_ends_another_in_its_beat_disturbs_no_round():
+    connections, stack = Connections(limit=100, per_principal=100), ExitStack()
+
+    class Last(Ending):
+        def beat(self, ping):
+            super().beat(ping)
+            stack.close()
+
+    for number in range(2 * SLOTS):
+        stack.enter_context(connections.opened(connection(number, socket=Last(None))))
+    connections.beat()
+    assert len(connections) == 0
+
+
+# --- whose -------------------------------------------------------------------------------------------------------
+
+
+def test_a_revoked_key_ends_its_own_connections_and_no_others():
+    connections = Connections(limit=9, per_principal=9)
+    sockets = [Ending(None) for _ in range(4)]
+    keys = ["one", "two", None, "one"]
+    with ExitStack() as stack:
+        for number, (socket, key) in enumerate(zip(sockets, keys, strict=True)):
+            who = Principal("me", key_id=key)
+            stack.enter_context(connections.opened(connection(number, who, socket)))
+        assert connections.evict("one") == 2
+        assert connections.evict("three") == 0
+    assert [socket.told for socket in sockets] == [[KEY_REVOKED], [], [], [KEY_REVOKED]]
+
+
+@dataclass(frozen=True)
+class Caller:
+    key: str
+
+
+def test_anonymous_callers_count_by_their_account_and_others_by_their_principal():
+    connections = Connections(limit=9, per_principal=1)
+    here, there = Caller("192.0.2.1"), Caller("192.0.2.2")
+    with connections.opened(Connection("a", "s", ANONYMOUS, None, here)):
+        connections.check(ANONYMOUS, there)
+        with pytest.raises(Overloaded):
+            connections.check(ANONYMOUS, here)
+    with connections.opened(Connection("a", "s", ME, None, here)), pytest.raises(Overloaded):
+        connections.check(ME, there)
+    assert connections._of == {}

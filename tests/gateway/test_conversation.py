@@ -372,8 +372,10 @@ async def test_a_draining_gateway_lets_runs_finish_then_closes_with_1012_and_tak
         assert (await talk.until_closed())["code"] == "draining"
         house.backend.release.set()
         assert (await talk.until_closed())["content"] == "half whole"
+        restarts = "the gateway restarts"
+        assert await talk.frame() == {"type": "bye", "code": 1012, "reason": restarts, "message": restarts}
         closed = await talk.peer.end()
-        assert (closed["code"], closed["reason"]) == (1012, "the gateway restarts")
+        assert (closed["code"], closed["reason"]) == (1012, restarts)
         await soon(house.drain.finished.wait())
         refused = await refusal(house)
         assert (refused.status, json.loads(refused.body)["code"]) == (503, "draining")
