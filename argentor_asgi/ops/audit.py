@@ -129,11 +129,13 @@ class Audit:
             return
         for each in self._floods.due(math.inf):
             self._put(each)
+        self._floods = Floods()
         self.record("audit_closed", outcome="success")
         self._is_open = False
         for timer in (self._flood_timer, self._retry_timer):
             if timer is not None:
                 timer.cancel()
+        self._flood_timer = self._retry_timer = None
         try:
             async with asyncio.timeout(WRITE_S):
                 await self._write_all()

@@ -108,6 +108,18 @@ async def test_a_restart_goes_on_with_the_chain(make, tmp_path):
     assert verify(tmp_path / "audit").first_break is None
 
 
+async def test_one_log_may_be_opened_again(make, clock, tmp_path):
+    audit = make()
+    for _ in range(2):
+        async with audit:
+            clock.pass_by(REPEAT_S)
+            audit.record_rarely("k", "auth_failed", outcome="denied")
+            audit.record_rarely("k", "auth_failed", outcome="denied")
+            assert audit._flood_timer is not None
+    assert actions(tmp_path / "audit").count("auth_failed") == 4
+    assert verify(tmp_path / "audit").first_break is None
+
+
 async def test_without_a_directory_there_is_one_that_goes_with_the_log(make):
     async with make(None) as audit:
         audit.record("drain", outcome="success")

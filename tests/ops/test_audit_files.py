@@ -1,9 +1,15 @@
 import json
 import os
 import resource
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from argentor_asgi.ops.audit_entry import FIRST_HASH, Link, entry, is_sound, row_of, seal
 from argentor_asgi.ops.audit_files import RETENTION_CHECK, AuditFiles
@@ -216,3 +222,55 @@ def test_what_could_not_be_cut_off_at_once_is_cut_off_before_the_next_write(open
     written = files.append(some(1), NOW)
     assert [each.action for each in written.entries] == ["run_start"]
     assert verify(tmp_path).first_break is None
+
+
+@cache
+def the_log(file_bytes):
+    """Return a log of 60 entries, by file name."""
+    with TemporaryDirectory() as folder:
+        files = AuditFiles(Path(folder), file_bytes=file_bytes, retention_days=9)
+        assert files.try_lock()
+        files.open(NOW)
+        files.append(some(59, text="x" * 3000), NOW)
+        files.close()
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+@contextmanager
+def a_copy(file_bytes):
+    with TemporaryDirectory() as folder:
+        for name, data in the_log(file_bytes).items():
+            (Path(folder) / name).write_bytes(data)
+        yield Path(folder)
+
+
+@given(
+    file_bytes=st.sampled_from([20_000, 10**6]),
+    below=st.none() | st.integers(1, 70),
+    limit=st.integers(1, 70),
+    modulus=st.integers(1, 9),
+)
+@settings(max_examples=40, deadline=None)
+def test_any_page_is_that_of_a_log_read_whole(file_bytes, below, limit, modulus):
+    with a_copy(file_bytes) as directory:
+        got = page(directory, below=below, limit=limit, is_wanted=lambda row: row.seq % modulus == 0)
+        wanted = [seq for seq in range(60, 0, -1) if (below is None or seq < below) and seq % modulus == 0]
+        assert [row.seq for row in got.rows] == wanted[:limit]
+        assert got.cursor is not None or len(wanted) <= limit
+
+
+@given(kept=st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_a_file_cut_anywhere_is_gone_on_with_and_the_loss_is_told(kept):
+    with a_copy(20_000) as directory:
+        active = directory / ACTIVE
+        whole = active.read_bytes()
+        kept = kept % (len(whole) + 1)
+        active.write_bytes(whole[:kept])
+        files = AuditFiles(directory, file_bytes=20_000, retention_days=9)
+        assert files.try_lock()
+        _, written = files.open(NOW)
+        files.close()
+        names = [each.action for each in written.entries]
+        assert names == (["audit_opened"] if kept == len(whole) else ["audit_recovered", "audit_opened"])
+        assert verify(directory).first_break is None
