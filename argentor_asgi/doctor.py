@@ -6,12 +6,12 @@ Each check looks at one thing, changes nothing, and returns what it found.
 import errno
 import os
 import platform
-import resource
 import shutil
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
@@ -19,6 +19,7 @@ from typing import Final, Literal
 from argentor_asgi.config import Config, load
 from argentor_asgi.errors import ConfigError
 from argentor_asgi.security.hosts import is_local_name
+from argentor_asgi.server import system
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -26,8 +27,6 @@ DISK_NEEDED_BYTES: Final = 100 * 1024 * 1024
 DISK_WANTED_BYTES: Final = 1024 * 1024 * 1024
 KEY_CHARACTERS: Final = 16
 """A key shorter than this can be guessed."""
-SPARE_FILES: Final = 64
-"""Descriptors that the gateway itself needs, besides one for each connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Finding:
 
 def examine(environ: Mapping[str, str], directory: Path, bind: Sequence[str]) -> Iterator[Finding]:
     """Yield what is found, the most general first; what depends on a configuration that does not load is left out."""
-    yield from (python(), sqlite(), loop(), zones())
+    yield from (python(), sqlite(), loop(), zones(), guards(), kernel(system.missing_options()))
     try:
         config = load(environ, directory)
     except ConfigError as error:
@@ -50,8 +49,11 @@ def examine(environ: Mapping[str, str], directory: Path, bind: Sequence[str]) ->
     yield Finding("ok", "config", _sources(config))
     yield store(config.storage.path)
     yield disk(config.storage.path or directory)
+    yield audit(config)
     yield files(config.limits.connections)
+    yield from traces(config, can_send=_has_otel())
     yield callers(config, bind)
+    yield from holders(config, datetime.now(UTC))
     yield from keys(config)
     yield from (port(address) for address in bind)
 
@@ -89,6 +91,28 @@ def zones() -> Finding:
     return Finding("ok", "tzdata", "time zones are known")
 
 
+def guards() -> Finding:
+    """Look whether the guards against hostile clients fit the server that is installed."""
+    from argentor_asgi.server.guards import unknown  # noqa: PLC0415  brings all of hypercorn
+
+    return guarded(unknown())
+
+
+def guarded(strange: str) -> Finding:
+    """Say what it means that the guards were not made for what is `strange`."""
+    if strange:
+        advice = "install what this package asks for"
+        return Finding("warn", "guards", f"not made for {strange}, so `argentor serve` runs without; {advice}")
+    return Finding("ok", "guards", "`argentor serve` guards against clients that flood, stall or never read")
+
+
+def kernel(missing: Sequence[str]) -> Finding:
+    """Say whether the kernel can notice dead peers, from the options that it lacks."""
+    if missing:
+        return Finding("warn", "kernel", f"lacks {', '.join(missing)}: connections of dead peers stay open for long")
+    return Finding("ok", "kernel", "`argentor serve` has it end connections of dead peers")
+
+
 def _sources(config: Config) -> str:
     found = sorted(set(config.sources.values()))
     return f"read from {', '.join(found)}" if found else "nothing is configured; the defaults apply"
@@ -120,6 +144,24 @@ def _existing(path: Path) -> Finding:
     return Finding("ok", "store", f"{path} can be written")
 
 
+def audit(config: Config) -> Finding:
+    """Look whether the audit log can be written where it is to be."""
+    database, named = config.storage.path, config.audit.directory
+    if not config.audit.enabled:
+        return Finding("ok", "audit", "no audit log is kept")
+    if named is None and database is None:
+        return Finding("warn", "audit", "the audit log goes with the process; name an audit.directory to keep it")
+    folder = Path(named) if named else _beside(database or Path())
+    place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        return Finding("fail", "audit", f"{place} cannot be written; change its owner, or name another audit.directory")
+    return Finding("ok", "audit", f"{folder} can be written")
+
+
+def _beside(database: Path) -> Path:
+    return database.with_name(f"{database.name}-audit")
+
+
 def disk(path: Path) -> Finding:
     """Look at the free space where the store is."""
     folder = next(each for each in (path.absolute(), *path.absolute().parents) if each.is_dir())
@@ -130,13 +172,29 @@ def disk(path: Path) -> Finding:
 
 
 def files(connections: int) -> Finding:
-    """Look at how many files the process may have open."""
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + SPARE_FILES
-    if allowed in (resource.RLIM_INFINITY, -1) or allowed >= wanted:
-        return Finding("ok", "files", f"{allowed} may be open at a time")
-    advice = f"raise it (ulimit -n {wanted}, LimitNOFILE={wanted}), or lower limits.connections"
-    return Finding("warn", "files", f"{allowed} may be open, limits.connections is {connections}: {advice}")
+    """Look at how many files the process may be allowed to open; `argentor serve` raises its limit so far."""
+    most, wanted = system.most_files(), system.wanted_files(connections)
+    if most >= wanted:
+        return Finding("ok", "files", f"{most:.0f} may be open at a time")
+    advice = f"raise it (ulimit -Hn {wanted}, LimitNOFILE={wanted}), or lower limits.connections"
+    return Finding("warn", "files", f"{most:.0f} may be open, limits.connections is {connections}: {advice}")
+
+
+def traces(config: Config, *, can_send: bool) -> Iterator[Finding]:
+    """Look for what sends traces, where they are to be sent."""
+    if config.otel.endpoint is None:
+        return
+    if can_send:
+        yield Finding("ok", "traces", f"go to {config.otel.endpoint}")
+    else:
+        yield Finding("fail", "traces", "otel.endpoint is set; pip install 'argentor-asgi[otel]', or unset it")
+
+
+def _has_otel() -> bool:
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def callers(config: Config, bind: Sequence[str]) -> Finding:
@@ -151,6 +209,18 @@ def callers(config: Config, bind: Sequence[str]) -> Finding:
         advice = "set auth.api_keys (argentor new-key), or auth.allow_anonymous=true"
         return Finding("warn", "callers", f"no key is configured, so callers at {', '.join(far)} get 403; {advice}")
     return Finding("ok", "callers", "no key is configured; only this machine is served")
+
+
+def holders(config: Config, now: datetime) -> Iterator[Finding]:
+    """Count the keys that are configured, by what they may do; no name of any is told."""
+    held = config.auth.held
+    if not held:
+        return
+    expired = sum(key.expires_at is not None and key.expires_at <= now for key in held)
+    kinds = [f"{len(held)} configured", f"{sum('*' in key.scopes for key in held)} with every scope"]
+    kinds += [f"{expired} expired"] * bool(expired)
+    kinds += [f"{sum(key.plan == plan for key in held)} of plan {plan}" for plan in sorted(config.plans)]
+    yield Finding("ok", "keys", ", ".join(kinds))
 
 
 def keys(config: Config) -> Iterator[Finding]:
@@ -169,7 +239,9 @@ def is_near(address: str) -> bool:
 
 
 def port(address: str) -> Finding:
-    """Try whether a TCP address can be listened on; the folder of a Unix socket need only exist."""
+    """Try whether a TCP address can be listened on; of a Unix socket only the folder, of a descriptor nothing."""
+    if address.startswith("fd://"):
+        return Finding("ok", "bind", f"{address} is for whoever starts the gateway to open")
     if address.startswith("unix:"):
         folder = Path(address.removeprefix("unix:")).absolute().parent
         known = folder.is_dir()

@@ -2,6 +2,7 @@ import errno
 import re
 import socket
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from argentor_asgi import doctor
-from argentor_asgi.config import Auth, Config, Key, Secret
+from argentor_asgi.config import Audit, Auth, Config, Key, Otel, Plan, Secret, Storage
 from argentor_asgi.doctor import Finding, examine
+from argentor_asgi.server import system
 from argentor_asgi.sessions.lock import FileLock
 from argentor_asgi.sessions.probe import SQLITE_VERSION, has_reset_bug, try_write, writer_of
 
 KEY = Secret("ops:0123456789abcdef")
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def free_port() -> int:
@@ -26,8 +29,8 @@ def free_port() -> int:
 def test_a_machine_that_is_fine_has_nothing_that_fails(tmp_path: Path):
     found = list(examine({}, tmp_path, [f"127.0.0.1:{free_port()}"]))
     assert "fail" not in [finding.level for finding in found]
-    subjects = ["python", "sqlite", "uvloop", "tzdata", "config", "store", "disk", "files", "callers", "bind"]
-    assert [finding.subject for finding in found] == subjects
+    subjects = ["python", "sqlite", "uvloop", "tzdata", "guards", "kernel", "config", "store", "disk", "audit", "files"]
+    assert [finding.subject for finding in found] == [*subjects, "callers", "bind"]
 
 
 def test_looking_changes_nothing(tmp_path: Path):
@@ -166,6 +169,51 @@ def test_a_short_key_in_a_row_is_named_without_showing_it(text: str, count: int)
 def test_keys_in_rows_count_as_keys():
     config = Config(auth=Auth(keys=(Key("ci", key=Secret("k" * 16)),)))
     assert doctor.callers(config, ["0.0.0.0:8000"]).level == "ok"
+
+
+def test_keys_are_counted_by_what_they_may_do_and_nothing_of_them_is_shown():
+    keys = (
+        Key("one", key=Secret("k" * 20), plan="free"),
+        Key("two", key=Secret("l" * 20), plan="free", scopes=("chat:read",)),
+        Key("three", key=Secret("m" * 20), expires_at=NOW),
+    )
+    config = Config(auth=Auth(api_keys=(KEY,), keys=keys), plans={"pro": Plan(), "free": Plan()})
+    words = "4 configured, 3 with every scope, 1 expired, 2 of plan free, 0 of plan pro"
+    assert list(doctor.holders(config, NOW)) == [Finding("ok", "keys", words)]
+    assert list(doctor.holders(Config(), NOW)) == []
+
+
+def test_guards_that_fit_are_fine_and_others_are_a_warning():
+    assert doctor.guards().level == "ok"
+    assert doctor.guarded("hypercorn 0.19.0").level == "warn"
+
+
+def test_a_kernel_that_lacks_an_option_is_a_warning():
+    assert doctor.kernel(system.missing_options()).level == "ok"
+    assert "lacks TCP_NO_SUCH" in doctor.kernel(system.missing_options({"TCP_NO_SUCH": 1})).words
+
+
+def test_the_audit_log_is_looked_for_where_it_will_be(tmp_path: Path):
+    def found(url: str = "memory://", directory: str | None = None, *, enabled: bool = True) -> Finding:
+        return doctor.audit(Config(storage=Storage(url), audit=Audit(enabled=enabled, directory=directory)))
+
+    (tmp_path / "file").touch()
+    assert found(f"sqlite:///{tmp_path}/a.db").words == f"{tmp_path}/a.db-audit can be written"
+    assert found(directory=str(tmp_path / "b" / "c")).level == "ok"
+    assert found(directory=str(tmp_path / "file")).level == "fail"
+    assert found().level == "warn"
+    assert found(enabled=False).words == "no audit log is kept"
+
+
+def test_traces_need_their_extra():
+    config = Config(otel=Otel(endpoint="http://127.0.0.1:4318"))
+    assert list(doctor.traces(Config(), can_send=False)) == []
+    assert [finding.level for finding in doctor.traces(config, can_send=doctor._has_otel())] == ["ok"]
+    assert [finding.level for finding in doctor.traces(config, can_send=False)] == ["fail"]
+
+
+def test_a_descriptor_is_nothing_to_try():
+    assert doctor.port("fd://3").level == "ok"
 
 
 def test_few_files_are_a_warning():

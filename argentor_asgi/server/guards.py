@@ -13,7 +13,7 @@ They know hypercorn and wsproto from the inside, so other versions than those of
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import ModuleType
@@ -34,7 +34,7 @@ from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
 
 from argentor_asgi.server.websocket_guard import LINGER_S, GuardedWebSocket, PlainHandshake
 
-UPSTREAM: Final[Mapping[str, tuple[str, ...]]] = {"hypercorn": ("0.18",), "wsproto": ("1.3",)}
+UPSTREAM: Final[Mapping[str, Sequence[str]]] = {"hypercorn": ("0.18",), "wsproto": ("1.3",)}
 """The versions that the guards were made for."""
 STALL_S: Final = 15.0
 """How long a client may read next to nothing of what waits for it."""
@@ -164,12 +164,12 @@ class Http1(H11Protocol):
         """Change nothing."""
 
 
-def unknown() -> str:
+def unknown(made_for: Mapping[str, Sequence[str]] = UPSTREAM) -> str:
     """Return which installed libraries the guards were not made for, such as `hypercorn 0.19.0`; empty when none."""
     from importlib.metadata import version  # noqa: PLC0415  milliseconds that only a start pays
 
-    found = {name: version(name) for name in UPSTREAM}
-    strange = (name for name, known in UPSTREAM.items() if ".".join(found[name].split(".")[:2]) not in known)
+    found = {name: version(name) for name in made_for}
+    strange = (name for name, known in made_for.items() if ".".join(found[name].split(".")[:2]) not in known)
     return ", ".join(f"{name} {found[name]}" for name in strange)
 
 

@@ -2,9 +2,10 @@
 
 import resource
 import socket
+from collections.abc import Mapping
 from typing import Final
 
-OPTIONS: Final = {
+OPTIONS: Final[Mapping[str, int]] = {
     "TCP_USER_TIMEOUT": 30_000,
     "TCP_KEEPIDLE": 15,
     "TCP_KEEPINTVL": 5,
@@ -31,18 +32,18 @@ def harden(listening: socket.socket) -> None:
             listening.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def missing_options() -> list[str]:
-    """Return the options of `OPTIONS` that this system does not know."""
+def missing_options(options: Mapping[str, int] = OPTIONS) -> list[str]:
+    """Return the options that this system does not know."""
     with socket.socket() as probe:
-        return [name for name in OPTIONS if not _knows(probe, name)]
+        return [name for name, value in options.items() if not _takes(probe, name, value)]
 
 
-def _knows(probe: socket.socket, name: str) -> bool:
+def _takes(probe: socket.socket, name: str, value: int) -> bool:
     option = getattr(socket, name, None)
     if option is None:
         return False
     try:
-        probe.setsockopt(socket.IPPROTO_TCP, option, OPTIONS[name])
+        probe.setsockopt(socket.IPPROTO_TCP, option, value)
     except OSError:
         return False
     return True
