@@ -51,6 +51,7 @@ class Audit:
 
     `file_bytes`: the size at which a file is full. `retention_days`: how long a full file stays after its last entry.
     `lock_wait_s`: how long to wait for another process to let go of the directory, as a rolling restart needs.
+    `write_wait_s`: how long `flush`, `check`, and at the end the last write and the close, wait for the disk.
     Not `enabled`, nothing is kept and everything reads as empty.
     """
 
@@ -63,6 +64,7 @@ class Audit:
         retention_days: int,
         enabled: bool = True,
         lock_wait_s: float = LOCK_WAIT_S,
+        write_wait_s: float = WRITE_S,
     ) -> None:
         """Nothing is touched yet."""
         self._directory = directory
@@ -71,6 +73,7 @@ class Audit:
         self._retention_days = retention_days
         self._is_enabled = enabled
         self._lock_wait_s = lock_wait_s
+        self._write_wait_s = write_wait_s
         self._temporary: TemporaryDirectory[str] | None = None
         self._files: AuditFiles | None = None
         self._worker: Worker | None = None
@@ -123,7 +126,7 @@ class Audit:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        """Write what waits, say `audit_closed`, force it to the device, let go. Waits `WRITE_S` at most."""
+        """Write what waits, say `audit_closed`, force it to the device, let go. Waits `write_wait_s` for each."""
         worker, files = self._worker, self._files
         if worker is None or files is None:
             return
@@ -137,22 +140,24 @@ class Audit:
                 timer.cancel()
         self._flood_timer = self._retry_timer = None
         try:
-            async with asyncio.timeout(WRITE_S):
+            async with asyncio.timeout(self._write_wait_s):
                 await self._write_all()
         except (OSError, TimeoutError) as failure:
             logger.error("audit entries could not be written", extra={"n": self.depth, "reason": str(failure)})  # noqa: TRY400  the traceback would be ours, the failure is the disk's
         finally:
+            if self._writing is not None:
+                self._writing.cancel()
             self._drop(len(self._queue))
             self._queue.clear()
             await self._let_go(worker, files)
 
     async def _let_go(self, worker: Worker, files: AuditFiles) -> None:
-        """Close behind what the thread has begun; a disk that hangs keeps nobody longer than `WRITE_S`."""
+        """Close behind what the thread has begun; a disk that hangs keeps nobody for long."""
         self._files = self._worker = None
         closed = worker.submit(files.close)
         worker.stop()
         try:
-            async with asyncio.timeout(WRITE_S):
+            async with asyncio.timeout(self._write_wait_s):
                 await closed
         except (OSError, TimeoutError) as failure:
             self._errors += 1
@@ -335,7 +340,7 @@ class Audit:
             raise self._failure
 
     async def flush(self) -> None:
-        """Wait until all that was recorded is on the device. Raises `StorageUnavailable`, at last after `WRITE_S`."""
+        """Wait until all that was recorded is on the device, `write_wait_s` at most. Raises `StorageUnavailable`."""
         await self._try(lambda files: files.sync())
 
     async def check(self) -> None:
@@ -350,7 +355,7 @@ class Audit:
         if worker is None or files is None:
             raise StorageUnavailable(UNAVAILABLE)
         try:
-            async with asyncio.timeout(WRITE_S):
+            async with asyncio.timeout(self._write_wait_s):
                 await self._write_all()
                 await worker.submit(partial(work, files))
         except (OSError, TimeoutError) as error:

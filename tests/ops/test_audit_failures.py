@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from textwrap import dedent
 
 import pytest
@@ -117,6 +118,23 @@ async def test_a_device_that_refuses_is_told_at_a_flush_and_at_the_end(make, a_p
     assert "could not be closed in order" in caplog.text
     async with make() as audit:
         await audit.check()
+
+
+async def test_a_disk_that_hangs_keeps_nobody(make, caplog):
+    gate = threading.Event()
+    async with make(write_wait_s=0.05) as audit:
+        audit._worker.submit(gate.wait)
+        audit.record("run_start", outcome="success")
+        with pytest.raises(StorageUnavailable):
+            await audit.check()
+        with pytest.raises(StorageUnavailable):
+            await audit.flush()
+        writing = audit._writing
+    assert "could not be written" in caplog.text
+    assert "could not be closed in order" in caplog.text
+    assert audit.dropped == 2
+    assert writing.cancelled()
+    gate.set()
 
 
 async def test_files_that_cannot_be_read_are_told(audit, tmp_path):
