@@ -12,7 +12,7 @@ from collections import Counter
 from contextlib import AsyncExitStack, closing, suppress
 
 import pytest
-from processes import goodbyes, server
+from processes import OUR_GOODBYE, goodbyes, server
 from recording import CLOSING, PATIENCE_S, client, heard_frame, sents, talking
 from websockets.exceptions import ConnectionClosed
 
@@ -83,10 +83,11 @@ async def test_a_stop_under_load_cuts_nobody_off(kind, workers, how, tmp_path):
         async with asyncio.timeout(EXIT_S):
             lasts = await asyncio.gather(*clients)
             await asyncio.gather(*hammers)
-            await asyncio.gather(*(ended(talk) for talk in talks))
+            farewells = await asyncio.gather(*(ended(talk) for talk in talks))
     assert code == EXIT_CODES.get(kind, 0)
     assert Counter(lasts[:STREAMS]) == {"done": STREAMS / 2, "cancelled": STREAMS / 2}
     if kind not in HASTY:
+        assert [(said["type"], said["code"]) for said in farewells] == [("bye", OUR_GOODBYE)] * SOCKETS
         assert Counter(lasts[STREAMS:]) == {"done": BUSY_SOCKETS / 2, "cancelled": BUSY_SOCKETS / 2}
     assert {talk.socket.close_code for talk in talks} <= goodbyes(kind)
     assert set(load.seen) - {"nothing", 503} == {200}
@@ -148,10 +149,12 @@ async def talks_on(talk, said, begun):
 
 
 async def ended(talk):
-    """Read whatever a socket still has, up to its close."""
+    """Read whatever a socket still has, up to its close; return the last frame, None where there was none."""
+    last = None
     with suppress(ConnectionClosed):
         while True:
-            await talk.socket.recv()
+            last = json.loads(await talk.socket.recv(decode=True))
+    return last
 
 
 class Load:
