@@ -40,6 +40,8 @@ PAST = 100
 UNKNOWN, WRONG = "unknown id", "other secret"
 THROUGH = 4
 """One of how many samples goes through the whole application, which takes so much longer."""
+ADDRESSES = 8192
+"""From how many addresses the whole application is asked: fewer than are told apart, so many that none is throttled."""
 CHUNK = 50
 """Samples between two turns of the event loop and of the collector, which are no part of them."""
 REFUSED = 401
@@ -165,7 +167,7 @@ def alone(count: int) -> Samples:
 
 
 async def through(count: int) -> Samples:
-    """Time the whole application's 401, each from an address of its own, for failures are throttled by address."""
+    """Time the whole application's 401, from many addresses in turn, for failures are throttled by address."""
     from argentor_asgi import create_app
     from argentor_asgi.api_keys import Key, Secret
     from argentor_asgi.security.keys import new_key
@@ -184,7 +186,7 @@ async def through(count: int) -> Samples:
 async def _refused(app: App, state: dict[str, Any], presented: bytes, number: int) -> float:
     headers = (*HEADERS, (b"authorization", b"Bearer " + presented))
     scope = http_scope("GET", PATH, headers, state)
-    scope["client"] = (f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}", 50_000)
+    scope["client"] = (f"10.0.{number % ADDRESSES >> 8}.{number & 255}", 50_000)
     exchange = Exchange(b"")
     began = time.perf_counter_ns()
     await app(scope, exchange.receive, exchange.send)
