@@ -97,13 +97,14 @@ def _examined(scope: Scope, paths: set[bytes], hosts: set[bytes]) -> Fields:
     """Look at everything, and remember a good path and host."""
     fields = joined(scope["headers"])
     raw_path = scope.get("raw_path") or b""
+    version = _version(scope)
     try:
         _check_size(scope)
         _check_start(scope)
         _check_values(fields)
         _check_path(raw_path or scope["path"].encode("utf-8", "surrogatepass"))
-        _check_framing(fields, scope["http_version"])
-        _check_host(fields.get(b"host"), scope["http_version"])
+        _check_framing(fields, version)
+        _check_host(fields.get(b"host"), version)
     except GatewayError as error:
         if is_http1(scope):
             error.headers = (*error.headers, CLOSE)
@@ -115,7 +116,12 @@ def _examined(scope: Scope, paths: set[bytes], hosts: set[bytes]) -> Fields:
 
 def is_http1(scope: Scope) -> bool:
     """Say whether the connection speaks HTTP/1, where one bad request spoils what follows it."""
-    return scope["http_version"].startswith("1")  # type: ignore[no-any-return]  # ASGI: a text
+    return _version(scope).startswith("1")
+
+
+def _version(scope: Scope) -> str:
+    """Return the HTTP version, which ASGI lets a server leave out of a handshake."""
+    return scope.get("http_version", "1.1")  # type: ignore[no-any-return]  # ASGI: a text
 
 
 def _is_new(path: bytes, paths: set[bytes]) -> bool:
@@ -147,7 +153,7 @@ def _check_size(scope: Scope) -> None:
 
 def _check_start(scope: Scope) -> None:
     """Refuse HTTP/2 in clear text, which proxies tunnel unseen, and methods that only proxies serve or that echo."""
-    if scope["http_version"].startswith("2") and scope.get("scheme") in {"http", "ws"}:
+    if _version(scope).startswith("2") and scope.get("scheme") in {"http", "ws"}:
         raise HttpVersionRefused
     method = scope.get("method", "GET")
     if method in _REFUSED_METHODS or not _is_token(method):

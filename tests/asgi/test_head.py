@@ -188,6 +188,14 @@ def test_two_hosts_are_none(second: str):
     assert refusal(made(("host", second))) is BadRequest
 
 
+def test_a_handshake_of_a_server_that_tells_no_version_is_http_1_1():
+    scope = made(type="websocket", http_version=None)
+    assert head_reader()(scope) == joined(scope["headers"])
+    with pytest.raises(BadRequest) as refused:
+        head_reader()(made(type="websocket", http_version=None, host=False))
+    assert refused.value.headers == ((b"connection", b"close"),)
+
+
 # --- method, version, values -------------------------------------------------------------------------------------
 
 
