@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
+from itertools import islice
 from typing import Final
 
 from argentor_asgi.errors import GatewayError, Internal, ReplayExpired
@@ -13,6 +14,8 @@ from argentor_asgi.sessions.session import Run, RunStore
 
 RING_EVENTS: Final = 4096
 RING_BYTES: Final = 8 * 1024 * 1024
+BATCH_BYTES: Final = 64 * 1024
+"""How much a reader gets of the ring at a time; one that stalls holds it as its server's unsent bytes."""
 READ_EVENTS: Final = 256
 """How many events one read of the store brings."""
 UNSTORED_EVENTS: Final = 256
@@ -58,13 +61,22 @@ class RunLog:
         self._waiting.clear()
 
     def after(self, seq: int) -> Sequence[LoggedEvent] | None:
-        """Return the shown events behind `seq`, oldest first; None when the first of them has left the ring."""
+        """Return the shown events behind `seq`, oldest first; None when the first of them has left the ring.
+
+        They are as many as fit into `BATCH_BYTES`, and one that does not: what a reader is given it may hold for long.
+        """
         if seq >= self.shown_seq:
             return ()
         first = self._ring[0].seq if self._ring else self.last_seq + 1
         if first > seq + 1:
             return None
-        return [event for event in self._ring if seq < event.seq <= self.shown_seq]
+        batch, size = [], 0
+        for event in islice(self._ring, seq + 1 - first, self.shown_seq + 1 - first):  # numbered without a gap
+            batch.append(event)
+            size += len(event.data)
+            if size >= BATCH_BYTES:
+                break
+        return batch
 
     async def beyond(self, seq: int) -> None:
         """Wait until an event behind `seq` is shown."""

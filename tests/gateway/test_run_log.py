@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from argentor_asgi.errors import Internal, ReplayExpired, StorageUnavailable
-from argentor_asgi.gateway.run_log import READ_EVENTS, UNSTORED_EVENTS, Reader, Recorder, RunLog
+from argentor_asgi.gateway.run_log import BATCH_BYTES, READ_EVENTS, UNSTORED_EVENTS, Reader, Recorder, RunLog
 from argentor_asgi.protocol.events import Cancelled, LoggedEvent, RunStarted, TextDelta, ToolCallEnd, ToolCallStart
 from argentor_asgi.protocol.schema import encode
 from argentor_asgi.sessions.memory import MemoryStore
@@ -66,6 +66,26 @@ def test_the_ring_is_bounded_in_bytes_too():
     one = len(RunLog("r").append(TextDelta("x" * 10, 0)).data)
     assert seqs(filled(9, ring_bytes=one * 4).after(5)) == [6, 7, 8, 9]
     assert filled(9, ring_bytes=one * 4).after(4) is None
+
+
+def test_a_reader_gets_a_batch_of_so_many_bytes_and_then_the_next():
+    run_log = RunLog("r")
+    for number in range(100):
+        run_log.append(TextDelta("x" * 4000, number))
+    run_log.show(100)
+    heard = []
+    while batch := run_log.after(len(heard)):
+        assert sum(len(event.data) for event in batch[:-1]) < BATCH_BYTES
+        heard += seqs(batch)
+    assert heard == list(range(1, 101))
+
+
+def test_an_event_larger_than_a_batch_is_a_batch():
+    run_log = RunLog("r")
+    run_log.append(TextDelta("x" * (BATCH_BYTES + 1), 0))
+    run_log.append(TextDelta("y", 1))
+    run_log.show(2)
+    assert (seqs(run_log.after(0)), seqs(run_log.after(1))) == ([1], [2])
 
 
 def test_what_is_not_yet_shown_never_leaves_the_ring():
