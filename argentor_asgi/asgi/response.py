@@ -60,7 +60,8 @@ class EventStream:
 
     `chunks` is closed in every ending, also when the client leaves. `heartbeat`: the bytes to send after `heartbeat_s`
     silent seconds, or what makes them then, None for none; late by up to one tick of the sweeper. After `age_s` the
-    stream ends with `last`, between two chunks, so that its client reconnects: no server notices every dead peer.
+    stream ends with `last`, or what makes it then, between two chunks, so that its client reconnects: no server notices
+    every dead peer.
     """
 
     chunks: AsyncIterator[bytes]
@@ -68,7 +69,7 @@ class EventStream:
     heartbeat: bytes | Callable[[], bytes] | None = None
     heartbeat_s: float = HEARTBEAT_S
     age_s: float = float("inf")
-    last: bytes = b""
+    last: bytes | Callable[[], bytes] = b""
 
     @property
     def status(self) -> int:

@@ -93,8 +93,10 @@ class Streaming(Watched):
         await self._write({"type": "http.response.start", "status": self._stream.status, "headers": fields})
         if self._request.method != "HEAD":
             await self._send_chunks(log)
-            if self._aged and self._stream.last:
-                await self._write({"type": "http.response.body", "body": self._stream.last, "more_body": True})
+            if self._aged:
+                last = self._stream.last
+                body = last() if callable(last) else last
+                await self._write({"type": "http.response.body", "body": body, "more_body": True})
         await self._write({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_chunks(self, log: logging.Logger) -> None:

@@ -271,9 +271,10 @@ async def test_a_source_that_swallows_the_end_is_not_sent_further():
 # --- age, and who hears of it ------------------------------------------------------------------------------------
 
 
-async def test_an_old_stream_ends_with_its_last_word_although_its_source_is_silent():
+@pytest.mark.parametrize("last", [b"retry: 1\n\n", lambda: b"retry: 1\n\n"])
+async def test_an_old_stream_ends_with_its_last_word_although_its_source_is_silent(last: Any):
     source = Source(b"a", then="wait")
-    answer = await http(streaming(source, {"age_s": 0.02, "last": b"retry: 1\n\n"}, write_timeout_s=0.04), "GET", "/s")
+    answer = await http(streaming(source, {"age_s": 0.02, "last": last}, write_timeout_s=0.04), "GET", "/s")
     assert (answer.chunks, answer.complete, source.closed) == ([b"a", b"retry: 1\n\n"], True, True)
 
 
@@ -287,6 +288,33 @@ async def test_an_old_stream_ends_between_two_chunks_although_its_source_is_neve
 async def test_an_old_stream_may_end_without_a_word():
     answer = await http(streaming(Source(b"a", then="wait"), {"age_s": 0.02}, write_timeout_s=0.04), "GET", "/s")
     assert (answer.chunks, answer.complete) == ([b"a"], True)
+
+
+async def test_a_last_word_is_asked_for_before_the_source_is_closed():
+    closed, was_closed = [False], []
+
+    def last() -> bytes:
+        was_closed.append(closed[0])
+        return b"end"
+
+    class Watchful:
+        """An iterator that nothing ends but its closing."""
+
+        def __aiter__(self) -> "Watchful":
+            return self
+
+        async def __anext__(self) -> bytes:
+            return await asyncio.get_running_loop().create_future()
+
+        async def aclose(self) -> None:
+            closed[0] = True
+
+    @route("GET", "/s", needs=None)
+    async def stream() -> EventStream:
+        return EventStream(Watchful(), age_s=0.02, last=last)
+
+    assert (await http(app_of(stream, write_timeout_s=0.04), "GET", "/s")).chunks == [b"end"]
+    assert (was_closed, closed[0]) == ([False], True)
 
 
 async def test_a_young_stream_beats_until_it_is_old():
