@@ -1,7 +1,7 @@
 """The gate in front of every route and socket that needs something: who asks, may they, and have they any left.
 
-In this order: a gateway that stops refuses; the caller is told by `Authenticator`; the scope of the row must be held;
-the limits are asked and charged. What passed has `principal` and `account`, and its answer the rate-limit headers.
+In this order: a gateway that stops refuses; the caller is told by `Authenticator`; the limits are asked and charged; the
+scope of the row must be held. What passed has `principal` and `account`, and its answer the rate-limit headers.
 """
 
 from collections.abc import Callable
@@ -26,6 +26,8 @@ Out = TypeVar("Out")
 
 BEARERS = 4096
 """How many Authorization headers are known again without being read."""
+BEARER = b"bearer "
+"""How an Authorization header begins whose key is what the caller was told by."""
 
 
 class Stopping(Protocol):
@@ -109,7 +111,8 @@ class Gate:
         if isinstance(caller, Principal):
             return self._limiter.account(caller, address)
         bearer = incoming.fields.get(b"authorization")
-        if bearer is not None:
+        # Of another scheme it is not what was looked at, and must never open anything by itself.
+        if bearer is not None and bearer[: len(BEARER)].lower() == BEARER:
             if len(self._bearers) >= BEARERS:
                 self._bearers.clear()
             self._bearers[bearer] = caller
