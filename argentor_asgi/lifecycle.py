@@ -15,8 +15,8 @@ from typing import Final
 
 from argentor_asgi.gateway.services import Services
 from argentor_asgi.ops.access import AccessLog
-from argentor_asgi.ops.drain import running_loop
 from argentor_asgi.ops.loop_lag import LoopLag
+from argentor_asgi.ops.signals import running_loop
 from argentor_asgi.security.guard import Authenticator
 
 REPLAY_KEPT_H: Final = 24

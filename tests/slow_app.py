@@ -103,14 +103,14 @@ async def wait(gate: str) -> str:
     return f"{gate} is open"
 
 
-@route("GET", "/gates/{name}", needs="chat:read")
+@route("GET", "/gates/{name}", needs="chat:read", even_draining=True)
 async def parked(name: str) -> Gate:
     """Answer when somebody waits at the gate."""
     await backend.gates[name].parked.wait()
     return Gate(name)
 
 
-@route("POST", "/gates/{name}", needs="chat:write")
+@route("POST", "/gates/{name}", needs="chat:write", even_draining=True)
 async def opened(name: str) -> Gate:
     """Open the gate."""
     backend.gates[name].release.set()

@@ -29,12 +29,10 @@ from argentor_asgi.ops.hooks import (
     report,
     settled,
 )
-from argentor_asgi.ops.signals import SIGNALS, listening, running_loop
+from argentor_asgi.ops.signals import listening
 
 if TYPE_CHECKING:
     from argentor_asgi.ops.clock import Clock
-
-__all__ = ["SIGNALS", "Drain", "DrainStatus", "running_loop"]
 
 logger = logging.getLogger("argentor.drain")
 
@@ -53,9 +51,9 @@ class Drain:
     """The one truth about whether this process stops; it only ever goes from serving to draining to finished.
 
     `begun`, `refused` and `finished` are levels: who waits late does not wait. `draining` and `refusing` say the first
-    two without waiting. `drain_s`: seconds that work has to end by itself. `total_s`: seconds from the beginning until the
-    process should be gone, > 0. `ready_delay_s`: seconds to go on admitting after readiness is off; until the drain
-    begins it may be set. Not thread-safe: from a signal handler or a thread,
+    two without waiting. `drain_s`: seconds that work has to end by itself. `total_s`: seconds from the beginning until
+    the process should be gone, > 0. `ready_delay_s`: seconds to go on admitting after readiness is off; until the
+    drain begins it may be set. Not thread-safe: from a signal handler or a thread,
     `loop.call_soon_threadsafe(drain.begin, reason)`.
     """
 
@@ -96,14 +94,6 @@ class Drain:
         if hook.name in self._hooks[hook.phase]:
             raise ValueError(f"a {hook.phase} hook named {hook.name!r} is there already")
         self._hooks[hook.phase][hook.name] = hook
-
-    def on_drain(self, name: str, run: Run) -> None:
-        """Have `run` awaited in the phase `drain`."""
-
-        async def work() -> None:
-            await run()
-
-        self.hook("drain", name, work)
 
     def begin(self, reason: str, *, at_once: bool = False) -> None:
         """Begin to drain, without the ready delay if `at_once`; a later call joins, and can only shorten the delay.

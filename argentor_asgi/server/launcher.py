@@ -24,7 +24,8 @@ from argentor_asgi.asgi.types import App
 from argentor_asgi.config import Config
 from argentor_asgi.errors import ConfigError
 from argentor_asgi.gateway.conversation import ESCAPED, FRAME_OVERHEAD_BYTES
-from argentor_asgi.ops.drain import SIGNALS, Drain
+from argentor_asgi.ops.drain import Drain
+from argentor_asgi.ops.signals import SIGNALS
 from argentor_asgi.server import guards
 from argentor_asgi.server.system import allow_files, harden
 

@@ -30,6 +30,8 @@ HASTY = {"uvicorn": 1012, "granian": 1006}
 """The servers that close every socket themselves as soon as they are told to stop, and the close code of that."""
 SHORT = {"ARGENTOR_SHUTDOWN_DRAIN_S": "0.3"}
 """How long runs may go on after SIGTERM, in s; these never end by themselves."""
+WHOLE_STOP_S = 30
+"""What `shutdown.total_s` is where nobody says otherwise."""
 CHAT = "/api/v1/chat/stream"
 
 
@@ -132,7 +134,7 @@ async def test_a_run_that_ends_in_time_is_done_before_the_server_stops(number, t
             await until_refused(http)
             refused = await http.post("/api/v1/agent/chat", json={"message": "too late"})
             assert (refused.status_code, refused.json()["code"]) == (503, "draining")
-            assert refused.headers["retry-after"] == "1"
+            assert 1 <= int(refused.headers["retry-after"]) <= WHOLE_STOP_S
             await http.post(f"/gates/{gate}")
             heard = Heard()
             heard.take(started)
