@@ -14,7 +14,7 @@ They know hypercorn and wsproto from the inside, so other versions than those of
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from types import ModuleType
 from typing import Any, Final
@@ -72,7 +72,7 @@ class GuardedServer(TCPServer):
                     self._taken, self._strikes = self._written - self._backlog(), 0
                     self._look = self.loop.call_later(self._every_s, self._judge)
                 await self.writer.drain()
-            except (ConnectionError, RuntimeError):
+            except (OSError, RuntimeError):  # a dead peer is ETIMEDOUT or EHOSTUNREACH, which hypercorn does not expect
                 await self.protocol.handle(Closed())
 
     def _backlog(self) -> int:
@@ -99,7 +99,8 @@ class GuardedServer(TCPServer):
 
     async def _close(self) -> None:
         """Close as hypercorn does; whoever has not read all by then is watched on, even if the wait is cancelled."""
-        await super()._close()
+        with suppress(OSError):
+            await super()._close()
         if self._look is not None and not self._backlog():
             self._look.cancel()
 
