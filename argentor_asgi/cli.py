@@ -56,12 +56,16 @@ def _parser() -> "ArgumentParser":
         (check_config, "print the configuration and where each value comes from"),
         (new_key, "make an API key"),
         (doctor, "look for what would trouble the gateway here"),
+        (audit, "check that nobody has changed the audit log"),
     ):
         command = commands.add_parser(run.__name__.replace("_", "-"), help=words, description=words)
         command.set_defaults(run=run)
         if run in {serve, doctor}:
             places = f"host:port, [v6]:port or unix:path; repeatable; {DEFAULT_BIND} by default"
             command.add_argument("--bind", action="append", metavar="ADDRESS", help=places)
+        if run is audit:
+            command.add_argument("task", choices=["verify"], help="what to do with it")
+            command.add_argument("directory", nargs="?", help="where it is; by default as configured here")
         if run is new_key:
             command.add_argument("name", nargs="?", help="what the logs call the key's holder")
             command.add_argument(
@@ -166,6 +170,18 @@ def _moment(text: str, now: "datetime") -> "datetime":
     if found <= now:
         raise ValueError("--expires is in the past: nobody could ever use the key")
     return found.replace(microsecond=0)
+
+
+def audit(arguments: "Namespace") -> int:
+    """Check the audit log's chain, also beside a running gateway; 1 when it is broken."""
+    from argentor_asgi.ops.audit_verify import report_lines, verify  # noqa: PLC0415  only this command looks
+
+    directory = arguments.directory or load(os.environ, Path.cwd()).audit_directory
+    if directory is None:
+        return _cannot("no audit log is kept: storage.url is memory:// and audit.directory is not set")
+    report = verify(Path(directory))
+    _print("\n".join(report_lines(report)))
+    return report.exit_code
 
 
 def doctor(arguments: "Namespace") -> int:

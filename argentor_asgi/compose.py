@@ -223,13 +223,10 @@ def _limits_enabled(config: Config, keys: Keys) -> bool:
 
 
 def _audit(config: Config, clock: Clock) -> Audit:
-    """Return the audit log: where it is told to be, else beside the database; without one it goes with the process."""
-    found, database = config.audit, config.storage.path
-    directory = None if found.directory is None else Path(found.directory)
-    if directory is None and database is not None:
-        directory = database.with_name(f"{database.name}-audit")
+    """Return the audit log; where nothing is kept, it goes with the process."""
+    found = config.audit
     return Audit(
-        directory,
+        config.audit_directory,
         clock=clock,
         file_bytes=found.file_bytes,
         retention_days=found.retention_days,

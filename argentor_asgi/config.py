@@ -239,6 +239,14 @@ class Config:
     otel: Otel = field(default_factory=Otel)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def audit_directory(self) -> Path | None:
+        """Where the audit log is: as configured, else beside the database; None where nothing is kept."""
+        if self.audit.directory is not None:
+            return Path(self.audit.directory)
+        database = self.storage.path
+        return None if database is None else database.with_name(f"{database.name}-audit")
+
 
 # --- what there is to set ----------------------------------------------------------------------------------------
 

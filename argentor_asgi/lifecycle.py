@@ -51,7 +51,6 @@ async def living(parts: Parts) -> AsyncIterator[None]:
         await stack.enter_async_context(services.store)
         stack.push_async_callback(services.backend.aclose)
         await stack.enter_async_context(services.audit)
-        services.audit.record("audit_opened", outcome="success")
         await _recover(services)
         await stack.enter_async_context(LoopLag(services.metrics.loop_lagged, clock=services.clock))
         await stack.enter_async_context(_chores(parts))
