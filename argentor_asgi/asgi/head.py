@@ -30,11 +30,13 @@ CLOSE: Final = (b"connection", b"close")
 """What goes with every refusal of a head or body in HTTP/1: where the next request begins is not certain."""
 
 _NUL, _LF, _CR = b"\0\n\r"
+_QUERY_BYTES: Final = TARGET_BYTES - REMEMBERED_BYTES
+_DIGITS: Final = 18
 _ORDINARY_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REFUSED_METHODS: Final = frozenset({"CONNECT", "TRACE"})
 
 _is_token = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
-_is_length = re.compile(rb"[0-9]{1,18}").fullmatch
+_is_length = re.compile(rb"[0-9]{1,%d}" % _DIGITS).fullmatch
 _is_plain_path = re.compile(rb"/[A-Za-z0-9_~!$&'()*+,;=:@/-]*").fullmatch
 _never_in_path = re.compile(rb"[\x00-\x1f\x7f\\]").search
 _never_in_value = re.compile(rb"[\x00\r\n]").search
@@ -78,10 +80,10 @@ def head_reader() -> Callable[[Scope], Fields]:
                 and fields[b"host"] in hosts
                 and scope["http_version"] == "1.1"
                 and scope["method"] in _ORDINARY_METHODS
-                and len(scope["query_string"]) <= TARGET_BYTES - REMEMBERED_BYTES
+                and len(scope["query_string"]) <= _QUERY_BYTES
                 and len(fields) == len(headers) <= HEADER_FIELDS
                 and b"transfer-encoding" not in fields
-                and (b"content-length" not in fields or _is_length(fields[b"content-length"]))
+                and ((length := fields.get(b"content-length")) is None or (length.isdigit() and len(length) <= _DIGITS))
             ):
                 text = b"".join([*fields, *fields.values()])
                 if len(text) <= HEADER_BYTES and not (_NUL in text or _LF in text or _CR in text):
