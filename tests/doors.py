@@ -18,7 +18,7 @@ from scripted_backend import Script, ScriptedBackend
 
 from argentor_asgi.asgi.types import App
 from argentor_asgi.compose import gateway
-from argentor_asgi.config import Agent, Auth, Config, Limits, Secret, Shutdown, Storage
+from argentor_asgi.config import Agent, Auth, Config, Limits, Log, Secret, Shutdown, Storage
 from argentor_asgi.ops.drain import Drain
 
 KEYS = {"me": "k-me-0123456789abcdef", "you": "k-you-0123456789abcdef"}
@@ -143,6 +143,7 @@ async def doors(
         limits=Limits(**(limits or {})),
         agent=Agent(**(agent or {})),
         shutdown=Shutdown(drain_s=drain_s),
+        log=Log(access=False),
     )
     made = gateway(config, agent=backend, sessions=store, **more)
     async with lifespan(made.app):

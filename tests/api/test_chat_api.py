@@ -330,7 +330,7 @@ async def test_a_draining_gateway_is_503_and_its_streams_end_with_their_runs():
         house.drain.begin("test")
         for target, body in ((CHAT, {"message": "hi"}), (STREAM, {"input": "hi"})):
             refused = await house.post(target, body)
-            assert (code_of(refused), refused.header("retry-after")) == ((503, "draining"), "1")
+            assert (code_of(refused), refused.header("retry-after")) == ((503, "draining"), "30")
         house.backend.release.set()
         assert streamed(await exchange.end()).last["type"] == "done"
 
@@ -351,9 +351,10 @@ async def test_the_agents_status_is_that_of_the_probes_and_counts_live_runs():
         assert status == expected
         house.backend.release.set()
         await exchange.end()
-        house.drain.begin("test")
         status = (await house.get("/api/v1/agent/status")).json()
-        assert (status["ready"], status["runs"]) == (False, 0)
+        assert (status["ready"], status["runs"]) == (True, 0)
+        house.drain.begin("test")
+        assert code_of(await house.get("/api/v1/agent/status")) == (503, "draining")
 
 
 async def test_an_agent_whose_store_fails_is_not_ready():

@@ -330,7 +330,7 @@ def test_every_route_says_what_it_needs():
 
 BODIES = st.dictionaries(
     st.sampled_from(["name", "scopes", "tenant", "plan", "expires_at"]),
-    st.none() | st.integers() | st.text(max_size=5) | st.lists(st.sampled_from(["*", "chat:write", "x"]), max_size=2),
+    st.none() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=5) | st.lists(st.sampled_from(["*", "chat:write", "x"]), max_size=2),
 )
 
 

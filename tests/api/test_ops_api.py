@@ -32,7 +32,7 @@ async def test_the_probes_tell_who_starts_and_stops_it():
         assert (await anyone.get("/health/live")).json() == {"status": "alive", "service": "argentor"}
         ready = await anyone.get("/health/ready")
         checks = {"not_shutting_down": "ok", "rest_api": "ok", "control_plane": "not_mounted", "connections": "ok"}
-        assert (ready.status, ready.json()["checks"]) == (200, {**checks, "store": "ok"})
+        assert (ready.status, ready.json()["checks"]) == (200, {**checks, "store": "ok", "audit": "ok"})
         house.drain.begin("test")
         statuses = [(await anyone.get(path)).status for path in ("/health", "/health/live", "/health/ready")]
         assert statuses == [503, 200, 503]
