@@ -132,6 +132,48 @@ async def test_the_launcher_goes_on_answering_until_it_has_drained(tmp_path):
         running.terminate()
 
 
+async def test_the_launcher_is_gone_within_the_total_time_whatever_hangs(tmp_path):
+    env = {"DEMO_HANG": "1", "DEMO_DRAIN_S": "60", "DEMO_TOTAL_S": "2"}
+    async with started("serve", tmp_path, env=env) as running, stream(running.port):
+        running.terminate()
+        assert await exit_code(running, 2 + STOP_S) in {0, 1}
+
+
+async def test_the_launcher_serves_on_for_a_while_after_it_is_not_ready(tmp_path):
+    """Where nothing is configured, balancers have 1.5 s to notice; an interrupt from a person does not wait."""
+    env = {"ARGENTOR_STORAGE_URL": "memory://"}
+    async with server("serve", cwd=tmp_path, env=env) as running:
+        assert await status(running.port, "/health/ready") == 200
+        running.terminate()
+        await until(lambda: "draining" in running.log)
+        assert await status(running.port, "/health/ready") == 503
+        assert await status(running.port, "/api/v1/sessions") == 200
+        assert await exit_code(running, 2 * STOP_S) == 0
+
+
+async def test_the_delay_is_what_is_configured(tmp_path):
+    env = {
+        "ARGENTOR_STORAGE_URL": "memory://",
+        "ARGENTOR_SHUTDOWN_READY_DELAY_S": "60",
+        "ARGENTOR_SHUTDOWN_TOTAL_S": "90",
+    }
+    async with server("serve", cwd=tmp_path, env=env) as running:
+        running.terminate()
+        await until(lambda: "draining" in running.log)
+        assert await status(running.port, "/api/v1/sessions") == 200
+        running.terminate(signal.SIGINT)
+        assert await exit_code(running) == 128 + signal.SIGINT
+
+
+async def status(port, path):
+    """Ask once, on a connection of its own; return the status."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    head = await asyncio.wait_for(reader.readline(), STOP_S)
+    writer.close()
+    return int(head.split()[1])
+
+
 async def until(true, seconds=5.0):
     """Poll another process until something is true of it."""
     async with asyncio.timeout(seconds):
