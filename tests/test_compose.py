@@ -15,15 +15,15 @@ from scripted_backend import Park, ScriptedBackend, answer
 from argentor_asgi.agent.skills import skill
 from argentor_asgi.asgi.route import route, socket
 from argentor_asgi.asgi.websocket import WebSocket
-from argentor_asgi.compose import _prune, configured_app, create_app, openapi, rows
-from argentor_asgi.config import Config, Limits, Storage
-from argentor_asgi.errors import ConfigError, StorageUnavailable
+from argentor_asgi.compose import configured_app, create_app, openapi, rows
+from argentor_asgi.config import Config, Limits, Log, Storage
+from argentor_asgi.errors import ConfigError
 from argentor_asgi.gateway.services import Services
-from argentor_asgi.ops.clock import SystemClock
 from argentor_asgi.protocol.llm import Finish, TextPiece
 from argentor_asgi.sessions.session import Scope
 
-MEMORY = Config(storage=Storage(url="memory://"))
+QUIET = Log(access=False)
+MEMORY = Config(storage=Storage(url="memory://"), log=QUIET)
 LOCAL = {"host": "localhost"}
 JSON = {**LOCAL, "content-type": "application/json"}
 HALVES = [TextPiece("half "), Park(), TextPiece("whole"), Finish("stop")]
@@ -266,28 +266,10 @@ async def test_without_a_lifespan_the_first_request_starts_it_once():
 
 
 async def test_what_was_said_is_there_after_a_restart(tmp_path):
-    config = Config(storage=Storage(url=f"sqlite:///{tmp_path}/a.db"))
+    config = Config(storage=Storage(url=f"sqlite:///{tmp_path}/a.db"), log=QUIET)
     for said in (["one"], ["one", "two"]):
         app = create_app(config, agent=ScriptedBackend())
         async with lifespan(app):
             await chat(app, said[-1])
             titles = [found["title"] for found in (await get(app, "/api/v1/sessions")).json()]
             assert titles == said[::-1]
-
-
-@pytest.mark.parametrize("fault", [StorageUnavailable(), RuntimeError("a bug of the store")])
-async def test_pruning_goes_on_after_a_failure_until_it_is_ended(fault, caplog):
-    store = FaultyStore()
-    gate = store.gate("prune")
-    pruning = asyncio.create_task(_prune(store, SystemClock(), every_s=0.0))
-    await soon(store.reached.wait())
-    store.faults["prune"] = fault
-    with caplog.at_level(logging.ERROR):
-        gate.set()
-        await until(lambda: len(caplog.records) > 1)
-    del store.faults["prune"]
-    store.gate("prune")
-    await soon(store.reached.wait())
-    pruning.cancel()
-    await asyncio.wait({pruning})
-    assert pruning.cancelled()
