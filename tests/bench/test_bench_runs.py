@@ -72,7 +72,7 @@ def test_startup_measures_imports_and_idle_servers(tmp_path):
         (("keys", "--samples", "400"), "goal: keys alone: other secret / unknown id"),
         (("lag", "--rounds", "1", "--seconds", "1.5"), "goal: hypercorn asyncio: abuse, p99_ms"),
         (("slow", "--connections", "5", "--seconds", "0.5"), "goal: launcher: slow headers, never cut"),
-        (("stalled", "--readers", "4", "--seconds", "0.5"), "goal: launcher: readers never cut"),
+        (("stalled", "--readers", "4", "--seconds", "0.5"), "goal: readers never cut"),
         (("soak", "--requests", "100", "--seconds", "1"), "goal: argentor: growth_percent"),
         (("fuzz", "--requests", "200"), "goal: 500, raised, endless or unknown: 0.00"),
     ],
