@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import http.client
+import re
 import sys
 from collections.abc import Callable, Iterator
 
@@ -19,6 +20,9 @@ pytestmark = pytest.mark.slow
 REQUESTS, ROUNDS = 100_000, 8
 GROWTH_BLOCKS = 2000
 """How many more objects may live after the last round than before it: one for each kind's request would be 2,500."""
+FEW = 20
+"""How many series may come late: when a route first answers with another status, it gets one."""
+MADE_UP = re.compile(rb"no/such|agtr_|0000-4000|M\d|r-\d")
 OVER_SOCKETS = 600
 """How many requests of each kind a round over sockets makes."""
 SOCKET_GROWTH_BYTES = 4 * MIB
@@ -70,6 +74,13 @@ def series(text: bytes) -> set[bytes]:
     return {line.rpartition(b" ")[0] for line in text.splitlines() if not line.startswith(b"#")}
 
 
+def grew_by_known_names_alone(before: set[bytes], after: set[bytes]) -> None:
+    """Check that what came later is an answer or a reason that had not been given before, and names nothing made up."""
+    new = after - before
+    assert len(new) < FEW, new
+    assert not [line for line in after if MADE_UP.search(line)]
+
+
 async def one_round(app, state, numbers: range) -> None:
     for number in numbers:
         await ask(app, state, KINDS[number % len(KINDS)](number), number)
@@ -87,7 +98,7 @@ async def test_a_hundred_thousand_odd_requests_leave_nothing_behind():
             seen.append(series((await ask(app, state, ("GET", "/metrics", ours.KEYED), 0)).chunks))
             gc.collect()
             sizes.append(sys.getallocatedblocks())
-    assert seen[-1] == seen[1]  # the first look was counted after it
+    grew_by_known_names_alone(seen[1], seen[-1])  # the first look was counted after it
     assert sizes[-1] - sizes[-2] < GROWTH_BLOCKS, sizes
 
 
@@ -98,7 +109,7 @@ def test_thousands_of_odd_requests_over_sockets_leave_nothing_behind(tmp_path):
         before = [scraped(running.port) for _ in range(2)][-1]
         grown = levels_off(running.pid, lambda: by_socket(running.port, numbers), SOCKET_GROWTH_BYTES)
         assert grown[-1] < SOCKET_GROWTH_BYTES, grown
-        assert scraped(running.port) == before
+        grew_by_known_names_alone(before, scraped(running.port))
 
 
 def by_socket(port: int, numbers: Iterator[int]) -> None:
