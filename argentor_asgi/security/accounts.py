@@ -9,6 +9,8 @@ from argentor_asgi import config
 from argentor_asgi.security.identity import Principal
 from argentor_asgi.security.quota import HOUR_S, MINUTE_S, Rate, fresh, is_fresh, rate, rescaled
 
+EARLIER_S: Final = 1.0
+"""How much earlier than now a new account is fresh: its caller read the clock before it was opened."""
 SWEPT: Final = 10_000
 """How many accounts one sweep looks at; the next one goes on behind them."""
 SWEEP_GAP_S: Final = 1.0
@@ -94,8 +96,8 @@ class Account:
         """Open it with nothing used."""
         self.key = key
         self.principal = principal
-        self.minute_at = fresh(now, own.minute)
-        self.hour_at = fresh(now, own.hour)
+        self.minute_at = fresh(now - EARLIER_S, own.minute)
+        self.hour_at = fresh(now - EARLIER_S, own.hour)
         self.day = day
         self.used = self.reserved = 0
         self.runs = self.streams = self.connections = 0

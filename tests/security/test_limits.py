@@ -124,6 +124,16 @@ def test_the_time_may_be_read_by_the_caller():
     assert dict(desk.limiter.fields(account, 2060.5))[b"x-ratelimit-remaining"] == b"0"
 
 
+def test_a_time_that_was_read_before_the_account_was_opened_finds_all_of_it():
+    desk = Desk(requests_per_minute=1)
+    now = desk.mono
+    desk.wait(0.001)
+    account = desk.account()
+    desk.limiter.take(account, now)
+    assert desk.limiter.fields(account, now)[1] == (b"x-ratelimit-remaining", b"0")
+    assert desk.refusal(account).retry_after == 60
+
+
 @pytest.mark.parametrize("plan", ["requests_per_minute", "requests_per_hour", "tokens_per_day"])
 def test_a_quota_of_none_is_a_refusal_that_no_waiting_changes(plan):
     desk = Desk(**{plan: 0})
