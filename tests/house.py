@@ -3,6 +3,7 @@
 from uuid import uuid4
 
 from asgi_driver import soon
+from audit_place import an_audit
 from contracts.store_values import ALL
 from faulty_store import FaultyStore
 from scripted_backend import Script, ScriptedBackend
@@ -14,6 +15,7 @@ from argentor_asgi.gateway.runs import Runs
 from argentor_asgi.ops.clock import SystemClock
 from argentor_asgi.ops.drain import Drain
 from argentor_asgi.ops.metrics import Metrics
+from argentor_asgi.ops.spans import NO_SPANS
 from argentor_asgi.protocol.grammar import check
 from argentor_asgi.security.identity import Principal
 
@@ -27,23 +29,41 @@ class House:
     """What `compose` puts together, without routes. `model`: as for `ScriptedBackend`."""
 
     def __init__(
-        self, *scripts: Script, store=None, limit=1000, timeout_s=300.0, message_bytes=1000, limiter=None, **model
+        self,
+        *scripts: Script,
+        store=None,
+        limit=1000,
+        timeout_s=300.0,
+        message_bytes=1000,
+        limiter=None,
+        audit=None,
+        spans=NO_SPANS,
+        **model,
     ):
         clock = SystemClock()
         self.store = store or FaultyStore()
         self.backend = ScriptedBackend(*scripts, **model)
         self.metrics = Metrics(clock=clock)
         self.drain = Drain(clock=clock, drain_s=60.0)
+        audit = audit or an_audit(None, enabled=False)
         runner = AgentRunner(
             backend=self.backend,
             skills=SkillRegistry(()),
             sessions=self.store,
             metrics=self.metrics,
+            audit=audit,
             clock=clock,
             system_prompt="Be brief.",
+            spans=spans,
         )
         self.runs = Runs(
-            store=self.store, runner=runner, metrics=self.metrics, clock=clock, limit=limit, timeout_s=timeout_s
+            store=self.store,
+            runner=runner,
+            metrics=self.metrics,
+            audit=audit,
+            clock=clock,
+            limit=limit,
+            timeout_s=timeout_s,
         )
         self.dispatch = Dispatch(
             runs=self.runs,
@@ -52,6 +72,7 @@ class House:
             drain=self.drain,
             message_bytes=message_bytes,
             model=self.backend.model,
+            metrics=self.metrics,
             limiter=limiter,
         )
         self.session = str(uuid4())

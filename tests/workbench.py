@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from audit_place import an_audit
 from scripted_backend import Script, ScriptedBackend
 
 from argentor_asgi.agent.runner import AgentRunner, RunContext
 from argentor_asgi.agent.skills import Skill, SkillRegistry
 from argentor_asgi.errors import GatewayError
+from argentor_asgi.ops.audit import Audit
 from argentor_asgi.ops.clock import SystemClock
 from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.ops.spans import NO_SPANS, Spans
@@ -51,6 +53,7 @@ class Workbench:
     events: list[RunEvent] = field(default_factory=list)
     context: RunContext = field(default_factory=lambda: RunContext("r0", SESSION, ME))
     metrics: Metrics = field(default_factory=lambda: Metrics(clock=SystemClock()))
+    audit: Audit = field(default_factory=lambda: an_audit(None, enabled=False))
     spans: Spans = NO_SPANS
     trace: str | None = None
     runs: int = 0
@@ -104,6 +107,7 @@ class Workbench:
             skills=SkillRegistry(self.skills),
             sessions=self.store,
             metrics=self.metrics,
+            audit=self.audit,
             clock=SystemClock(),
             system_prompt=self.system_prompt,
             max_turns=self.max_turns,

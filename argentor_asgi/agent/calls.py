@@ -1,4 +1,4 @@
-"""The calls of a run's turns: run by the skills, timed, counted, told, and ended when the run is."""
+"""The calls of a run's turns: run by the skills, timed, counted, audited, told, and ended when the run is."""
 
 import asyncio
 import logging
@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
 from argentor_asgi.agent.skills import SkillContext, SkillOutput, SkillRegistry
+from argentor_asgi.ops.audit import Audit
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.ops.spans import UNKNOWN_SKILL, Spans, header, skill_ended
@@ -35,6 +36,7 @@ class Calls:
         *,
         skills: SkillRegistry,
         metrics: Metrics,
+        audit: Audit,
         clock: Clock,
         context: Callable[[str, str | None], SkillContext],
         emit: Emit,
@@ -46,6 +48,7 @@ class Calls:
         self.streak = Streak()
         self._skills = skills
         self._metrics = metrics
+        self._audit = audit
         self._clock = clock
         self._context = context
         self._emit = emit
@@ -85,19 +88,38 @@ class Calls:
     async def _traced(self, call: Call) -> SkillOutput:
         """Return what the call comes to; its span ends with it, however it does."""
         span = self._spans.begin(self._trace)
+        told = self._context(call.id, header(span, self._trace))
         error: str | None = "cancelled"
         try:
-            output = await self._output(call, header(span, self._trace))
+            output = await self._output(call, told)
             error = "tool_error" if output.is_error else None
         finally:
-            name = call.name if self._skills.get(call.name) is not None else UNKNOWN_SKILL
+            name = self._name(call)
             skill_ended(self._spans, span, name=name, call_id=call.id, error=error)
+            self._record("tool_result", name, told, {"error": error})
         return output
 
-    async def _output(self, call: Call, trace_parent: str | None) -> SkillOutput:
+    async def _output(self, call: Call, told: SkillContext) -> SkillOutput:
         if call.refusal is not None:
             return SkillOutput(call.refusal, is_error=True)
-        return await self._skills.call(call.name, call.arguments or {}, self._context(call.id, trace_parent))
+        arguments = call.arguments or {}
+        self._record("tool_call", self._name(call), told, {"arguments": sorted(arguments)})
+        return await self._skills.call(call.name, arguments, told)
+
+    def _name(self, call: Call) -> str:
+        return call.name if self._skills.get(call.name) is not None else UNKNOWN_SKILL
+
+    def _record(self, action: str, name: str, told: SkillContext, details: dict[str, object]) -> None:
+        """Keep as evidence what was called, never what with or what it said."""
+        self._audit.record(
+            action,
+            outcome="error" if details.get("error") else "success",
+            principal=told.scope.owner,
+            tenant=told.scope.tenant,
+            session_id=told.session_id,
+            skill_name=name,
+            details={"run_id": told.run_id, "call_id": told.call_id, **details},
+        )
 
     async def _report(self, call: Call, output: SkillOutput, seconds: float) -> None:
         if self._skills.get(call.name) is not None:

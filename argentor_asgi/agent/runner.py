@@ -17,6 +17,7 @@ from argentor_asgi.agent.backends import LlmBackend
 from argentor_asgi.agent.calls import CLEANUP_S, Calls, Emit
 from argentor_asgi.agent.skills import SkillContext, SkillRegistry
 from argentor_asgi.errors import ContextOverflow, GatewayError, MaxTurns, ProviderUnavailable, RunTimeout, ToolFailed
+from argentor_asgi.ops.audit import Audit
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.ops.spans import NO_SPANS, Span, Spans, header, run_ended, turn_ended
@@ -86,6 +87,7 @@ class AgentRunner:
         skills: SkillRegistry,
         sessions: SessionStore,
         metrics: Metrics,
+        audit: Audit,
         clock: Clock,
         system_prompt: str,
         max_turns: int = 20,
@@ -97,6 +99,7 @@ class AgentRunner:
         self.skills = skills
         self.sessions = sessions
         self.metrics = metrics
+        self.audit = audit
         self.clock = clock
         self.system_prompt = system_prompt
         self.max_turns = max_turns
@@ -154,6 +157,7 @@ class _Work:
         self._skills = Calls(
             skills=runner.skills,
             metrics=runner.metrics,
+            audit=runner.audit,
             clock=runner.clock,
             context=told,
             emit=emit,

@@ -6,6 +6,7 @@ from typing import Annotated
 from uuid import UUID
 
 from argentor_asgi.api.paging import Cursor, Limit, next_page
+from argentor_asgi.asgi.request import Request
 from argentor_asgi.asgi.response import Reply
 from argentor_asgi.asgi.route import route
 from argentor_asgi.errors import InvalidInput, SessionBusy, SessionNotFound, StorageUnavailable
@@ -103,7 +104,9 @@ async def read_session(
     errors=(SessionNotFound, SessionBusy, StorageUnavailable),
     tags=("sessions",),
 )
-async def delete_session(services: Services, principal: Principal, session_id: UUID) -> SessionDeleted:
+async def delete_session(
+    request: Request, services: Services, principal: Principal, session_id: UUID
+) -> SessionDeleted:
     """Delete a session with its messages and runs; not while it works on a message."""
     scope = scope_of(principal)
     if await services.store.get_session(scope, str(session_id)) is None:
@@ -112,4 +115,13 @@ async def delete_session(services: Services, principal: Principal, session_id: U
         raise SessionBusy(retry_after=1)
     if not await services.store.delete_session(scope, str(session_id)):
         raise SessionNotFound
+    services.audit.record(
+        "session_delete",
+        outcome="success",
+        principal=principal.id,
+        tenant=principal.tenant,
+        session_id=str(session_id),
+        request_id=request.id,
+        address=request.client,
+    )
     return SessionDeleted(deleted=True, session_id=str(session_id))

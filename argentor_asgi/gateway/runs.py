@@ -23,6 +23,7 @@ from argentor_asgi.errors import (
 )
 from argentor_asgi.gateway.lane import Lane, LiveRun, Order, plan, scope_of_run
 from argentor_asgi.gateway.run_log import Reader
+from argentor_asgi.ops.audit import Audit
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.protocol.events import Cancelled, Done, Error, RunEvent, RunStarted
@@ -35,6 +36,8 @@ ABANDONED: Final = "the client disconnected"
 SHUTDOWN: Final = "the gateway is shutting down"
 """Why a run was cancelled that the gateway had no more time for."""
 
+TRACE_ID: Final = slice(3, 35)
+"""Where a `traceparent` has the id of its trace (W3C Trace Context section 3.2.2)."""
 STATUS_AFTER: Final[Mapping[str, RunStatus]] = {"done": "done", "error": "failed", "cancelled": "cancelled"}
 
 log = logging.getLogger("argentor.runs")
@@ -44,12 +47,21 @@ class Runs:
     """Accepts, works, cancels and shows runs."""
 
     def __init__(
-        self, *, store: Store, runner: AgentRunner, metrics: Metrics, clock: Clock, limit: int, timeout_s: float
+        self,
+        *,
+        store: Store,
+        runner: AgentRunner,
+        metrics: Metrics,
+        audit: Audit,
+        clock: Clock,
+        limit: int,
+        timeout_s: float,
     ) -> None:
         """Hold at most `limit` live runs, each at most `timeout_s` seconds of work."""
         self._store = store
         self._runner = runner
         self._metrics = metrics
+        self._audit = audit
         self._clock = clock
         self._limit = limit
         self._timeout_s = timeout_s
@@ -217,10 +229,18 @@ class Runs:
             if await self._begin(live, session):
                 started = self._clock.monotonic()
                 self._metrics.run_started()
+                _record(self._audit, "run_start", live.run, {})
                 await self._end(live, await self._carry(live))
-                self._metrics.run_ended(live.run.status, self._clock.monotonic() - started)
+                self._tell_end(live, self._clock.monotonic() - started)
         finally:
             self._leave(live)
+
+    def _tell_end(self, live: LiveRun, seconds: float) -> None:
+        run, trace = live.run, live.context.trace if self._runner.spans.is_on else None
+        self._metrics.run_ended(run.status, seconds, None if trace is None else trace[TRACE_ID])
+        tokens = run.usage.input_tokens + run.usage.output_tokens
+        details = {"status": run.status, "error_code": run.error_code, "tokens": tokens}
+        _record(self._audit, "run_end", run, details)
 
     async def _begin(self, live: LiveRun, session: Session) -> bool:
         """Store the run and tell its caller; False when it was refused or its key was claimed earlier."""
@@ -310,6 +330,17 @@ class Runs:
 def is_live(run: Run) -> bool:
     """Say whether the run has not ended."""
     return run.status in LIVE
+
+
+def _record(audit: Audit, action: str, run: Run, details: Mapping[str, object]) -> None:
+    audit.record(
+        action,
+        outcome="error" if run.status == "failed" else "success",
+        principal=run.owner,
+        tenant=run.tenant,
+        session_id=run.session_id,
+        details={"run_id": run.id, **details},
+    )
 
 
 def _cancelled(live: LiveRun) -> Cancelled:

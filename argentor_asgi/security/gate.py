@@ -1,7 +1,7 @@
 """The gate in front of every route and socket that needs something: who asks, may they, and have they any left.
 
-In this order: a gateway that stops refuses; the caller is told by `Authenticator`; the limits are asked and charged; the
-scope of the row must be held. What passed has `principal` and `account`, and its answer the rate-limit headers.
+In this order: a gateway that stops refuses; the caller is told by `Authenticator`; the limits are asked and charged;
+the scope of the row must be held. What passed has `principal` and `account`, and its answer the rate-limit headers.
 """
 
 from collections.abc import Callable

@@ -1,21 +1,21 @@
-from collections.abc import Iterator
+"""`argentor_asgi.security.guard`: who asks, by a key, a ticket or by being on this machine, and who is turned away."""
+
+import time
 from typing import Any
 
 import pytest
+from asgi_driver import head_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argentor_asgi.asgi.request import Incoming, Request
-from argentor_asgi.asgi.response import Response
-from argentor_asgi.asgi.route import Route, Socket
+from argentor_asgi.asgi.request import Incoming
 from argentor_asgi.config import Auth, Secret
-from argentor_asgi.errors import Forbidden, GatewayError, Unauthenticated
-from argentor_asgi.security.guard import (
-    Authenticator,
-    http_guard,
-    socket_guard,
-)
+from argentor_asgi.errors import Forbidden, GatewayError, TooManyFailures, Unauthenticated
+from argentor_asgi.security.guard import Authenticator
 from argentor_asgi.security.identity import ANONYMOUS, Principal
+from argentor_asgi.security.keys import Credential, Keys
+from argentor_asgi.security.throttle import BURST, GAP_S
+from argentor_asgi.security.tickets import Tickets
 
 LOCAL = ("127.0.0.1", 8000)
 PUBLIC = ("192.0.2.7", 8000)
@@ -25,11 +25,6 @@ OPS = Principal("ops", key_id="ops")
 
 async def receive() -> dict[str, Any]:
     raise AssertionError("a guard reads no body")
-
-
-def ids() -> Iterator[bytes]:
-    while True:
-        yield b"id"
 
 
 def scope_of(
@@ -50,15 +45,43 @@ def scope_of(
 
 
 def incoming(*headers: tuple[str, str], **others: Any) -> Incoming:
-    return Incoming(scope_of(*headers, **others), receive, ids())
+    scope = scope_of(*headers, **others)
+    return Incoming(scope, receive, *head_of(scope))
 
 
-def keyed(**others: Any) -> Authenticator:
-    return Authenticator(Auth(api_keys=(Secret("ops:abc"), Secret("dev:def")), **others))
+class Door:
+    """An authenticator, and what it told of whom it turned away: `refused` and `throttled`."""
+
+    def __init__(self, auth: Auth, public_url: str | None = None) -> None:
+        self.keys, self.tickets = Keys(auth.held), Tickets()
+        self.refused: list[tuple[str, str | None]] = []
+        self.throttled: list[str] = []
+        self.authenticator = Authenticator(
+            auth,
+            self.keys,
+            tickets=self.tickets,
+            on_refused=lambda reason, _, address: self.refused.append((reason, address)),
+            on_throttled=self.throttled.append,
+            public_url=public_url,
+        )
+
+    def identify(self, found: Incoming, now: float = 0.0) -> Principal:
+        """Return the principal of who asks, whose ever credential it is."""
+        caller = self.authenticator.identify(found, self.authenticator.address_of(found), now)
+        return caller.principal if isinstance(caller, Credential) else caller
+
+    def reasons(self) -> list[str]:
+        """Return why callers were turned away since this was last asked."""
+        reasons, self.refused = [reason for reason, _ in self.refused], []
+        return reasons
 
 
-def keyless(**others: Any) -> Authenticator:
-    return Authenticator(Auth(**others))
+def keyed(**others: Any) -> Door:
+    return Door(Auth(api_keys=(Secret("ops:abc"), Secret("dev:def")), **others))
+
+
+def keyless(**others: Any) -> Door:
+    return Door(Auth(**others))
 
 
 # --- with keys ---------------------------------------------------------------------------------------------------
@@ -248,7 +271,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize("origin", FOREIGN)
 @pytest.mark.parametrize("authenticator", [keyless(), keyless(allow_anonymous=True), keyed(allow_query_key=True)])
-def test_a_page_of_another_origin_opens_no_socket(authenticator: Authenticator, origin: str):
+def test_a_page_of_another_origin_opens_no_socket(authenticator: Door, origin: str):
     with pytest.raises(Forbidden, match=r"auth\.allowed_origins"):
         authenticator.identify(incoming(("origin", origin), kind="websocket", query=b"api_key=abc"))
 
@@ -293,70 +316,164 @@ def test_listed_origins_open_sockets(origin: str):
 
 @pytest.mark.parametrize("url", ["https://gate.example", "https://gate.example/base/path"])
 def test_pages_of_the_public_url_are_the_gateways_own(url: str):
-    authenticator = Authenticator(Auth(), public_url=url)
+    authenticator = Door(Auth(), public_url=url)
     assert authenticator.identify(incoming(("origin", "https://gate.example"), kind="websocket")) is ANONYMOUS
 
 
-# --- the closures ------------------------------------------------------------------------------------------------
+# --- who is turned away --------------------------------------------------------------------------------------------
 
 
-def row(needs: str | None) -> Route:
-    return Route("GET", "/", receive, needs)
+def refused(door: Door, found: Incoming, now: float = 0.0) -> GatewayError:
+    with pytest.raises(GatewayError) as caught:
+        door.identify(found, now)
+    return caught.value
 
 
-async def answered(authenticator: Authenticator, needs: str | None, request: Request) -> object:
-    async def endpoint(request: Request) -> Response:
-        return Response(200, body=repr(request.principal).encode())
-
-    return (await http_guard(authenticator)(row(needs), endpoint)(request)).body
+def wrong(**others: Any) -> Incoming:
+    return incoming(("x-api-key", "wrong"), **others)
 
 
-def request(*headers: tuple[str, str], **others: Any) -> Request:
-    return Request(scope_of(*headers, **others), receive, ids(), 100)
+@pytest.mark.parametrize(
+    ("door", "found", "reason"),
+    [
+        (keyed(), incoming(), "missing"),
+        (keyed(), wrong(), "invalid"),
+        (keyed(allow_anonymous=True), wrong(), "invalid"),
+        (keyless(), incoming(host="gate.example"), "not_local"),
+        (keyless(), incoming(("origin", "https://evil.example"), method="POST"), "foreign_origin"),
+        (keyed(), incoming(("origin", "null"), ("x-api-key", "abc"), kind="websocket"), "foreign_origin"),
+    ],
+)
+def test_whoever_is_turned_away_is_told_of_with_the_reason_and_the_address(door: Door, found: Incoming, reason: str):
+    refused(door, found)
+    assert door.refused == [(reason, "127.0.0.1")]
 
 
-async def test_a_guarded_route_knows_its_principal():
-    assert await answered(keyed(), "sessions:read", request(("x-api-key", "abc"))) == repr(OPS).encode()
+def test_nobody_is_told_of_who_comes_in():
+    door = keyed(allow_anonymous=True)
+    door.identify(incoming())
+    door.identify(incoming(("x-api-key", "abc")))
+    assert door.refused == []
 
 
-async def test_a_guarded_route_refuses_before_its_endpoint_runs():
-    with pytest.raises(Unauthenticated):
-        await answered(keyed(), "sessions:read", request())
+def guess(door: Door, times: int = BURST, **others: Any) -> None:
+    for _ in range(times):
+        assert isinstance(refused(door, wrong(**others)), Unauthenticated)
 
 
-async def test_a_public_route_asks_nobody():
-    assert await answered(keyed(), None, request(server=PUBLIC, host=None)) == b"None"
+def test_after_ten_wrong_keys_none_of_the_address_is_looked_at_for_a_while():
+    door = keyed()
+    guess(door)
+    assert door.throttled == ["127.0.0.1"]
+    for key in ("wrong", "abc"):
+        error = refused(door, incoming(("x-api-key", key)))
+        assert isinstance(error, TooManyFailures)
+        assert error.status == 429
+        assert error.retry_after == GAP_S
+    assert door.reasons() == ["invalid"] * BURST + ["throttled"] * 2
+    assert door.identify(incoming(("x-api-key", "abc")), GAP_S) == OPS
 
 
-class Narrow(Authenticator):
-    """Everybody may only read sessions."""
+def test_a_key_in_use_goes_on_beside_who_guesses():
+    door = keyed()
+    door.identify(incoming(("x-api-key", "abc")))
+    guess(door)
+    assert door.identify(incoming(("x-api-key", "abc"))) == OPS
+    assert isinstance(refused(door, incoming(("x-api-key", "def"))), TooManyFailures)
 
-    def identify(self, incoming: Incoming) -> Principal:  # noqa: ARG002  the signature of what it stands for
-        return Principal("narrow", scopes=frozenset({"sessions:read"}))
+
+def test_only_the_address_that_guessed_is_throttled():
+    door = keyed()
+    guess(door)
+    elsewhere = ("192.0.2.1", 1)
+    assert door.identify(incoming(("x-api-key", "abc"), client=elsewhere)) == OPS
+    assert isinstance(refused(door, wrong(client=elsewhere)), Unauthenticated)
 
 
-@pytest.mark.parametrize(("needs", "served"), [("sessions:read", True), ("sessions:write", False), (None, True)])
-async def test_a_route_needs_its_scope(needs: str | None, served: bool):
-    try:
-        await answered(Narrow(Auth()), needs, request())
-    except Forbidden as error:
-        assert (served, error.message) == (False, f"Your key does not have the scope {needs}.")  # noqa: PT017  both ways
+def test_a_missing_key_is_neither_counted_nor_throttled():
+    door = keyed()
+    for _ in range(3 * BURST):
+        assert isinstance(refused(door, incoming()), Unauthenticated)
+    guess(door)
+    assert isinstance(refused(door, incoming()), Unauthenticated)
+
+
+def test_a_sweep_forgets_who_has_waited_long_enough():
+    door = keyed()
+    guess(door)
+    door.authenticator.sweep(BURST * GAP_S - 1.0)
+    assert len(door.authenticator._throttle) == 1
+    door.authenticator.sweep(BURST * GAP_S)
+    assert len(door.authenticator._throttle) == 0
+
+
+# --- tickets -------------------------------------------------------------------------------------------------------
+
+
+def ticket(door: Door, key: str = "abc") -> bytes:
+    """Return the query of a socket that brings a ticket of the key's."""
+    holder = door.keys.verify(key.encode(), time.time())
+    assert holder is not None
+    return f"ticket={door.tickets.issue(holder, None, time.time())}".encode()
+
+
+def test_a_ticket_opens_one_socket():
+    door = keyed()
+    query = ticket(door)
+    assert door.identify(incoming(kind="websocket", query=query)) == OPS
+    assert isinstance(refused(door, incoming(kind="websocket", query=query)), Unauthenticated)
+    assert door.reasons() == ["missing"]
+
+
+def test_a_ticket_opens_no_request_and_is_not_spent_by_one():
+    door = keyed()
+    query = ticket(door)
+    assert isinstance(refused(door, incoming(query=query)), Unauthenticated)
+    assert door.identify(incoming(kind="websocket", query=query)) == OPS
+
+
+def test_a_ticket_of_a_key_that_was_revoked_opens_nothing():
+    door = keyed()
+    query = ticket(door)
+    door.keys.remove("ops")
+    assert isinstance(refused(door, incoming(kind="websocket", query=query)), Unauthenticated)
+
+
+@pytest.mark.parametrize("query", [b"ticket=", b"ticket=x", b"ticket=%00", b"ticket=" + b"A" * 43])
+def test_a_ticket_that_is_none_leaves_the_key_to_decide(query: bytes):
+    door = keyed()
+    assert door.identify(incoming(("x-api-key", "abc"), kind="websocket", query=query)) == OPS
+    assert isinstance(refused(door, incoming(kind="websocket", query=query)), Unauthenticated)
+
+
+def test_a_ticket_does_not_open_for_a_page_of_another_origin():
+    door = keyed()
+    found = incoming(("origin", "https://evil.example"), kind="websocket", query=ticket(door))
+    assert isinstance(refused(door, found), Forbidden)
+
+
+# --- addresses -----------------------------------------------------------------------------------------------------
+
+FAR = ("x-forwarded-for", "203.0.113.9")
+
+
+def test_a_trusted_proxy_says_where_its_client_is_and_no_other_does():
+    for proxies, address in ((("127.0.0.1",), "203.0.113.9"), (("10.0.0.0/8",), "127.0.0.1"), ((), "127.0.0.1")):
+        door = keyed(trusted_proxies=proxies)
+        assert door.authenticator.address_of(incoming(FAR)) == address
+        refused(door, wrong())
+        refused(door, incoming(FAR, ("x-api-key", "wrong")))
+        assert [where for _, where in door.refused] == ["127.0.0.1", address]
+
+
+@pytest.mark.parametrize(("client", "is_local"), [("203.0.113.9", False), ("127.0.0.9", True), ("::1", True)])
+def test_behind_a_trusted_proxy_on_this_machine_its_client_decides_what_is_local(client: str, is_local: bool):
+    door = keyless(trusted_proxies=("127.0.0.1",))
+    found = incoming(("x-forwarded-for", client))
+    if is_local:
+        assert door.identify(found) is ANONYMOUS
     else:
-        assert served
-
-
-async def test_a_socket_is_guarded_as_a_route_is():
-    seen: list[object] = []
-
-    async def endpoint(websocket: Incoming) -> None:
-        seen.append(websocket.principal)
-
-    guarded = socket_guard(keyed())(Socket("/ws", receive, "chat"), endpoint)
-    with pytest.raises(Unauthenticated):
-        await guarded(incoming(kind="websocket"))
-    await guarded(incoming(("x-api-key", "abc"), kind="websocket"))
-    await socket_guard(keyed())(Socket("/ws", receive, None), endpoint)(incoming(kind="websocket"))
-    assert seen == [OPS, None]
+        assert isinstance(refused(door, found), Forbidden)
 
 
 # --- the rules, for any input ------------------------------------------------------------------------------------
@@ -392,4 +509,4 @@ def test_no_credential_opens_but_the_configured_ones(headers: list[tuple[str, st
 def test_what_a_proxy_on_this_machine_forwards_is_not_local(name):
     """A proxy that rewrites Host to the loopback name must not open the gateway to the world (design 6.2)."""
     with pytest.raises(Forbidden):
-        Authenticator(Auth()).identify(incoming(("host", "127.0.0.1:8000"), (name, "203.0.113.9")))
+        keyless().identify(incoming((name, "203.0.113.9"), host="127.0.0.1:8000"))
