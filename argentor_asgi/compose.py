@@ -48,6 +48,7 @@ from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.ops.reporter import Reporter
 from argentor_asgi.ops.spans import NO_SPANS, Spans
 from argentor_asgi.protocol.schema import JsonObject, encode
+from argentor_asgi.security.accounts import Account
 from argentor_asgi.security.gate import Gate
 from argentor_asgi.security.guard import Authenticator
 from argentor_asgi.security.identity import Principal
@@ -122,10 +123,14 @@ def gateway(
     gate = _gate(config, tools, authenticator)
     app = build(
         declared,
-        provide={Services: Constant(services), Principal: lambda incoming: incoming.principal},
+        provide={
+            Services: Constant(services),
+            Principal: lambda incoming: incoming.principal,
+            Account: lambda incoming: incoming.account,
+        },
         guards=(gate.http,),
         socket_guards=(gate.socket,),
-        lifespan=lambda: living(Parts(services, authenticator, access, tools.close_spans)),
+        lifespan=lambda: living(Parts(services, tools.keys, authenticator, access, tools.close_spans)),
         middleware=middleware,
         body_bytes=config.limits.body_bytes,
         request_timeout_s=config.limits.request_timeout_s,
@@ -282,7 +287,7 @@ def _services(
         limit=limits.runs,
         timeout_s=config.agent.run_timeout_s,
     )
-    connections = Connections(limit=limits.connections, per_principal=limits.connections_per_principal)
+    connections = Connections(limit=limits.connections, heartbeat_s=limits.heartbeat_s, clock=clock)
     streams = Streams()
     dispatch = Dispatch(
         runs=runs,
@@ -291,6 +296,7 @@ def _services(
         drain=drain,
         message_bytes=limits.message_bytes,
         model=backend.model,
+        metrics=metrics,
         limiter=tools.limiter,
     )
     drain.hook("drain", "work", Stopping(runs=runs, streams=streams, connections=connections, drain=drain))

@@ -18,6 +18,7 @@ from argentor_asgi.ops.access import AccessLog
 from argentor_asgi.ops.loop_lag import LoopLag
 from argentor_asgi.ops.signals import running_loop
 from argentor_asgi.security.guard import Authenticator
+from argentor_asgi.security.keys import Keys
 
 REPLAY_KEPT_H: Final = 24
 """How long the events of an ended run and its idempotency key are kept."""
@@ -33,6 +34,7 @@ class Parts:
     """What the lifecycle sees to beside the services. `close_spans`: sends those that wait."""
 
     services: Services
+    keys: Keys
     authenticator: Authenticator
     access: AccessLog | None
     close_spans: Callable[[], Awaitable[None]] | None
@@ -82,7 +84,12 @@ async def _chores(parts: Parts) -> AsyncIterator[None]:
     async def sweep() -> None:
         services.limiter.sweep(clock.monotonic())
         parts.authenticator.sweep(clock.monotonic())
-        services.tickets.sweep(clock.now().timestamp())
+        now_s = clock.now().timestamp()
+        services.tickets.sweep(now_s)
+        for credential in parts.keys:
+            key_id = credential.principal.key_id
+            if credential.expires_s <= now_s and key_id is not None:
+                services.connections.evict(key_id)
 
     tasks = [
         asyncio.create_task(_every(seconds, work), name=name)

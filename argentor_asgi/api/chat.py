@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 from uuid import UUID, uuid4
 
+from argentor_asgi.asgi.request import Request
 from argentor_asgi.asgi.response import EventStream
 from argentor_asgi.asgi.route import Header, route, socket
 from argentor_asgi.asgi.websocket import WebSocket
@@ -25,6 +27,7 @@ from argentor_asgi.errors import (
     MaxTurns,
     Overloaded,
     ProviderUnavailable,
+    RateLimited,
     ReplayExpired,
     RunCancelled,
     RunInterrupted,
@@ -46,6 +49,7 @@ from argentor_asgi.protocol.content import VISIBLE
 from argentor_asgi.protocol.messages import Usage
 from argentor_asgi.protocol.schema import Meta
 from argentor_asgi.protocol.ws_session import OnBusy, OnDisconnect
+from argentor_asgi.security.accounts import Account
 from argentor_asgi.security.identity import Principal
 
 REFUSALS: tuple[type[GatewayError], ...] = (
@@ -57,6 +61,7 @@ REFUSALS: tuple[type[GatewayError], ...] = (
     IdempotencyKeyReused,
     Overloaded,
     Draining,
+    RateLimited,
     StorageUnavailable,
 )
 FAILURES: tuple[type[GatewayError], ...] = (
@@ -127,10 +132,22 @@ class AgentStatus:
 
 
 @socket("/ws", needs="chat:write", tags=("chat",))
-async def converse(socket: WebSocket, services: Services, principal: Principal) -> None:
+async def converse(socket: WebSocket, services: Services, principal: Principal, account: Account) -> None:
     """Talk with the agent over a WebSocket."""
-    talk = Conversation(socket, services, principal, connection_id=str(uuid4()), session_id=str(uuid4()))
-    with services.connections.opened(Connection(talk.id, talk.session_id, principal, talk)):
+    talk = Conversation(
+        socket,
+        services,
+        principal,
+        connection_id=str(uuid4()),
+        session_id=str(uuid4()),
+        account=account,
+        limiter=services.limiter,
+        trace=socket.traceparent,
+    )
+    with (
+        services.limiter.hold_connection(account),
+        services.connections.opened(Connection(talk.id, talk.session_id, principal, talk)),
+    ):
         await talk.converse()
 
 
@@ -143,8 +160,11 @@ async def converse(socket: WebSocket, services: Services, principal: Principal) 
     tags=("chat",),
 )
 async def stream_chat(
+    *,
+    request: Request,
     services: Services,
     principal: Principal,
+    account: Account,
     body: StreamRequest,
     idempotency_key: IdempotencyKey = None,
     last_event_id: LastEventId = None,
@@ -156,26 +176,39 @@ async def stream_chat(
     if body.model not in {None, services.backend.model}:
         detail = Detail("/model", f"only {services.backend.model} is served")
         raise InvalidInput("This gateway does not serve that model.", details=[detail])
+    config = services.config.agent
+    on_disconnect = body.on_disconnect or config.on_disconnect
     if last_event_id and (place := sse.place(last_event_id)):
         run_id, after = place
     else:
-        config = services.config.agent
-        on_busy = body.on_busy or config.on_busy or "reject"
-        ask = Ask(body.input, _text(body.session_id), _key(idempotency_key), on_busy)
+        ask = Ask(
+            body.input,
+            _text(body.session_id),
+            _key(idempotency_key),
+            body.on_busy or config.on_busy or "reject",
+            account,
+            request.traceparent,
+            on_disconnect,
+        )
         run_id, after = (await services.dispatch.start(principal, ask)).id, 0
     reader = await services.runs.reader(scope_of(principal), run_id, after=after)
     await reader.prime()
-    on_disconnect = body.on_disconnect or services.config.agent.on_disconnect
-    return event_stream(services, principal, reader, cancel_on_close=on_disconnect == "cancel")
+    return event_stream(services, account, reader, cancel_on_close=on_disconnect == "cancel")
 
 
 @route("POST", "/api/v1/agent/chat", needs="chat:write", errors=(*REFUSALS, RunNotFound, *FAILURES), tags=("chat",))
 async def chat(
-    services: Services, principal: Principal, body: ChatRequest, idempotency_key: IdempotencyKey = None
+    *,
+    request: Request,
+    services: Services,
+    principal: Principal,
+    account: Account,
+    body: ChatRequest,
+    idempotency_key: IdempotencyKey = None,
 ) -> ChatReply:
     """Send a message and return the agent's answer."""
     on_busy = body.on_busy or services.config.agent.on_busy or "reject"
-    ask = Ask(body.message, _text(body.session_id), _key(idempotency_key), on_busy)
+    ask = Ask(body.message, _text(body.session_id), _key(idempotency_key), on_busy, account, request.traceparent)
     started = await services.dispatch.start(principal, ask)
     run = await services.runs.outcome(scope_of(principal), started.id)
     if run.status != "done":
@@ -193,26 +226,37 @@ async def agent_status(services: Services) -> AgentStatus:
     return AgentStatus(is_ready, len(services.skills), backend.name, backend.model, len(services.runs))
 
 
-def event_stream(
-    services: Services, principal: Principal, reader: Reader, *, cancel_on_close: bool = False
-) -> EventStream:
-    """Return the run behind `reader` as server-sent events, with heartbeats while it is silent."""
+def event_stream(services: Services, account: Account, reader: Reader, *, cancel_on_close: bool = False) -> EventStream:
+    """Return the run behind `reader` as server-sent events, with heartbeats while it is silent.
+
+    The stream counts for `account` until it is closed. Raises `Overloaded` when that has too many.
+    """
 
     def abandoned() -> None:
         if cancel_on_close:
-            services.runs.abandon(scope_of(principal), reader.run.id)
+            services.runs.abandon(scope_of(account.principal), reader.run.id)
 
-    return EventStream(Frames(reader, abandoned), heartbeat=lambda: sse.heartbeat(services.clock.now()))
+    with ExitStack() as held:
+        held.enter_context(services.limiter.hold_stream(account))
+        held.enter_context(services.streams.opened())
+        frames = Frames(reader, abandoned, held.pop_all())
+    return EventStream(
+        frames,
+        heartbeat=lambda: sse.heartbeat(services.clock.now()),
+        age_s=services.config.limits.stream_age_s,
+        last=frames.retire,
+    )
 
 
 class Frames:
     """The frames of a run, some at a time. Closed before the run's end, even unread, it calls `abandoned`."""
 
-    def __init__(self, reader: Reader, abandoned: Callable[[], None]) -> None:
-        """Begin where the reader is."""
+    def __init__(self, reader: Reader, abandoned: Callable[[], None], held: ExitStack) -> None:
+        """Begin where the reader is; `held` is let go at the end."""
         self._run_id = reader.run.id
         self._batches = aiter(reader)
         self._abandoned = abandoned
+        self._held = held
         self._ended = False
 
     def __aiter__(self) -> Self:
@@ -225,9 +269,17 @@ class Frames:
                 return data
         raise StopAsyncIteration
 
+    def retire(self) -> bytes:
+        """Return the last bytes of a stream that is ended for its age; its client comes back, and has not left."""
+        self._ended = True
+        return sse.AGED
+
     async def aclose(self) -> None:
         """End the reading, wherever it is."""
-        await self._batches.aclose()
+        try:
+            await self._batches.aclose()
+        finally:
+            self._held.close()
         if not self._ended:
             self._abandoned()
 

@@ -147,9 +147,10 @@ async def read_key(services: Services, principal: Principal, key_id: str) -> Key
     tags=("keys",),
 )
 async def revoke_key(request: Request, services: Services, principal: Principal, key_id: str) -> KeyRevoked:
-    """Revoke a key: it opens nothing from now on, nor do the tickets that it asked for."""
+    """Revoke a key: it opens nothing from now on, nor do its tickets, and its sockets are closed."""
     with _audited("key_revoke", request, services, principal, key_id=key_id):
         await services.keyring.revoke(principal, key_id)
+    services.connections.evict(key_id)
     return KeyRevoked(revoked=True, id=key_id)
 
 

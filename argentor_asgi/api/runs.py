@@ -9,13 +9,14 @@ from argentor_asgi.api.chat import LastEventId, event_stream
 from argentor_asgi.api.paging import Cursor, Limit, next_page
 from argentor_asgi.asgi.response import EventStream, Reply
 from argentor_asgi.asgi.route import route
-from argentor_asgi.errors import InvalidInput, ReplayExpired, RunNotFound, StorageUnavailable
+from argentor_asgi.errors import InvalidInput, Overloaded, ReplayExpired, RunNotFound, StorageUnavailable
 from argentor_asgi.gateway.dispatch import scope_of
 from argentor_asgi.gateway.runs import is_live
 from argentor_asgi.gateway.services import Services
 from argentor_asgi.protocol import sse
 from argentor_asgi.protocol.messages import Usage
 from argentor_asgi.protocol.schema import Meta
+from argentor_asgi.security.accounts import Account
 from argentor_asgi.security.identity import Principal
 from argentor_asgi.sessions.session import Run, RunStatus
 
@@ -73,12 +74,12 @@ async def read_run(services: Services, principal: Principal, run_id: UUID) -> Ru
     "GET",
     "/api/v1/runs/{run_id}/stream",
     needs="runs:read",
-    errors=(RunNotFound, ReplayExpired, StorageUnavailable),
+    errors=(RunNotFound, ReplayExpired, Overloaded, StorageUnavailable),
     produces="text/event-stream",
     tags=("runs",),
 )
 async def stream_run(
-    services: Services, principal: Principal, run_id: UUID, after: After = 0, last_event_id: LastEventId = None
+    services: Services, account: Account, run_id: UUID, after: After = 0, last_event_id: LastEventId = None
 ) -> EventStream | None:
     """Replay the run's events from where you were (`Last-Event-ID`, else `after`), then follow it to its end.
 
@@ -87,11 +88,11 @@ async def stream_run(
     place = sse.place(last_event_id) if last_event_id else None
     if place is not None and place[0] == str(run_id):
         after = place[1]
-    reader = await services.runs.reader(scope_of(principal), str(run_id), after=after)
+    reader = await services.runs.reader(scope_of(account.principal), str(run_id), after=after)
     if reader.is_past_the_end:
         return None
     await reader.prime()
-    return event_stream(services, principal, reader)
+    return event_stream(services, account, reader)
 
 
 @route(

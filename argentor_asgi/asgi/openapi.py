@@ -17,17 +17,23 @@ from argentor_asgi.asgi.response import JSON, PROBLEM, EventStream, Reply, Respo
 from argentor_asgi.asgi.route import Route, Socket
 from argentor_asgi.errors import (
     BadRequest,
+    BodyTimeout,
     BodyTooLarge,
     Detail,
     Draining,
     Forbidden,
     GatewayError,
+    HeadersTooLarge,
+    HttpVersionRefused,
     Internal,
     InvalidInput,
     InvalidPath,
     MalformedJson,
     Overloaded,
+    RateLimited,
     RequestTimeout,
+    TargetTooLong,
+    TooManyFailures,
     Unauthenticated,
     UnsupportedMediaType,
 )
@@ -35,9 +41,12 @@ from argentor_asgi.protocol.schema import JsonObject, schemas, to_builtins
 
 REF = "#/components/schemas/{name}"
 _NO_CONTENT = 204
-_ALWAYS = (Internal, Overloaded, Draining, RequestTimeout)
-_GUARDED = (Unauthenticated, Forbidden)
-_BODY = (BadRequest, MalformedJson, BodyTooLarge, UnsupportedMediaType, InvalidInput)
+_ALWAYS = (
+    *(Internal, Overloaded, Draining, RequestTimeout),
+    *(BadRequest, TargetTooLong, HeadersTooLarge, HttpVersionRefused),
+)
+_GUARDED = (Unauthenticated, Forbidden, RateLimited, TooManyFailures)
+_BODY = (MalformedJson, BodyTooLarge, BodyTimeout, UnsupportedMediaType, InvalidInput)
 _SECURITY: Sequence[JsonObject] = ({"bearerAuth": []}, {"apiKey": []})
 _SECURITY_SCHEMES: JsonObject = {
     "bearerAuth": {"type": "http", "scheme": "bearer"},

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from argentor_asgi.errors import Overloaded
 from argentor_asgi.ops.clock import Clock, SystemClock
 from argentor_asgi.protocol import ws_session
 from argentor_asgi.protocol.ws_session import Farewell
-from argentor_asgi.security.identity import ANONYMOUS, Principal
+from argentor_asgi.security.identity import Principal
 
 BATCH: Final = 50
 """How many goodbyes a drain begins in one turn of the loop: 20 ms at most, where 500 took 300 ms."""
@@ -40,40 +39,25 @@ class Closable(Protocol):
         ...
 
 
-class Account(Protocol):
-    """Whom limits count for; `key` tells anonymous callers apart."""
-
-    @property
-    def key(self) -> str:
-        """What is counted."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One open WebSocket. `session_id` is its own session, where a message without an id goes.
-
-    `account`: whom an anonymous connection counts for; all of them for one when it is None.
-    """
+    """One open WebSocket. `session_id` is its own session, where a message without an id goes."""
 
     id: str
     session_id: str
     principal: Principal
     socket: Closable
-    account: Account | None = None
 
 
 class Connections:
     """Every open WebSocket of this process, and the one timer that pings all of them."""
 
-    def __init__(self, *, limit: int, per_principal: int, heartbeat_s: float = inf, clock: Clock | None = None) -> None:
-        """Hold at most `limit` connections, and `per_principal` of one principal; ping each every `heartbeat_s`."""
+    def __init__(self, *, limit: int, heartbeat_s: float = inf, clock: Clock | None = None) -> None:
+        """Hold at most `limit` connections, and ping each every `heartbeat_s`."""
         self._limit = limit
-        self._per_principal = per_principal
         self._heartbeat_s = heartbeat_s
         self._clock = clock or SystemClock()
         self._open: dict[str, Connection] = {}
-        self._of: Counter[Principal | str] = Counter()
         self._slots: list[dict[str, Closable]] = [{} for _ in range(SLOTS)]
         self._made = 0
         self._beats = 0
@@ -83,31 +67,20 @@ class Connections:
         """Return how many are open."""
         return len(self._open)
 
-    def check(self, principal: Principal, account: Account | None = None) -> None:
-        """Raise `Overloaded` when the principal may not open one more."""
-        if len(self._open) >= self._limit:
-            raise Overloaded("The gateway has no room for another connection.", retry_after=1)
-        if self._of[_owner(principal, account)] >= self._per_principal:
-            raise Overloaded("You have too many open connections.", retry_after=1)
-
     @contextmanager
     def opened(self, connection: Connection) -> Iterator[None]:
-        """Count and ping the connection while the block runs."""
-        self.check(connection.principal, connection.account)
-        owner = _owner(connection.principal, connection.account)
+        """Count and ping the connection while the block runs; raises `Overloaded` when there is no room for it."""
+        if len(self._open) >= self._limit:
+            raise Overloaded("The gateway has no room for another connection.", retry_after=1)
         slot = self._slots[self._made % SLOTS]
         self._made += 1
         self._open[connection.id] = connection
         slot[connection.id] = connection.socket
-        self._of[owner] += 1
         self._wake()
         try:
             yield
         finally:
             del self._open[connection.id], slot[connection.id]
-            self._of[owner] -= 1
-            if not self._of[owner]:
-                del self._of[owner]
             if not self._open:
                 self._sleep()
 
@@ -132,7 +105,7 @@ class Connections:
 
     def count(self, principal: Principal) -> int:
         """Return how many connections the principal has."""
-        return self._of[principal]
+        return sum(found.principal == principal for found in self._open.values())
 
     async def drain(self, within_s: float) -> None:
         """Say goodbye to every connection, `BATCH` a turn of the loop, and wait until they are gone.
@@ -167,8 +140,3 @@ async def _goodbye(socket: Closable, within_s: float) -> None:
         await socket.goodbye(1012, "the gateway restarts", within_s=within_s)
     except Exception:  # one socket's failure must not end the goodbyes of the others
         log.exception("a connection could not be closed")
-
-
-def _owner(principal: Principal, account: Account | None) -> Principal | str:
-    """Return what a connection counts under: its principal, or the account of one of the many anonymous callers."""
-    return account.key if account is not None and principal == ANONYMOUS else principal

@@ -11,6 +11,7 @@ from argentor_asgi.gateway.lane import Order
 from argentor_asgi.gateway.runs import Runs
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.ops.drain import Drain
+from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.protocol.content import sanitise
 from argentor_asgi.protocol.messages import Message, Part
 from argentor_asgi.protocol.schema import encode
@@ -57,6 +58,7 @@ class Dispatch:
         drain: Drain,
         message_bytes: int,
         model: str,
+        metrics: Metrics,
         limiter: Limiter | None = None,
     ) -> None:
         """Take messages of at most `message_bytes` of UTF-8. `limiter`: of the accounts in `Ask`; None: no limits."""
@@ -66,6 +68,7 @@ class Dispatch:
         self._drain = drain
         self._message_bytes = message_bytes
         self._model = model
+        self._metrics = metrics
         self._limiter = limiter
 
     async def start(self, principal: Principal, ask: Ask) -> Run:
@@ -82,6 +85,8 @@ class Dispatch:
         if self._drain.refusing:
             raise Draining(retry_after=1)
         content = sanitise(ask.content, limit_bytes=self._message_bytes)
+        if content != ask.content:
+            self._metrics.input_sanitized()
         scope = scope_of(principal)
         run, session, message = self._prepare(scope, content, ask.session_id)
         claim = Claim(ask.key, _fingerprint(content, ask), run.id) if ask.key else None

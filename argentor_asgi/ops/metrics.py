@@ -37,6 +37,9 @@ EXTRA_FAMILIES: Final = 100
 NOT_ALLOWED: Final = frozenset({"forbidden", "foreign_origin", "not_local"})
 """Why a caller is refused who may well be who they say: `permission_denied`, not `authentication_failed`."""
 
+BODY_TIMEOUT: Final = 408
+"""The status that nothing but a body that came too slowly is answered with."""
+
 Read = Callable[[], float]
 logger = logging.getLogger("argentor.metrics")
 
@@ -58,7 +61,7 @@ class Metrics:
             "argentor_event_loop_lag_seconds": Histogram(LAG_BUCKETS_S),
         }
         self._tools: dict[str, Histogram] = {}
-        self._runs_started = self._streams_opened = self._streams_closed = self._body_timeouts = 0
+        self._runs_started = self._streams_opened = self._streams_closed = 0
         self._drain_s: float | None = None
         self._http: list[Route] = []
         self._shown: dict[tuple[str, str], dict[int, Exemplar]] = {}
@@ -133,10 +136,6 @@ class Metrics:
     def consumer_cut(self, kind: str) -> None:
         """Count a client that was ended because it does not read: `ws_outbox`, `ws_write`, `sse_write`..."""
         self._count("argentor_slow_consumers_total", self._labels.bounded("kind", kind))
-
-    def body_timed_out(self) -> None:
-        """Count a request that was refused because its body came too slowly."""
-        self._body_timeouts += 1
 
     def stream_opened(self) -> None:
         """Count a stream that begins; it is active until `stream_closed`."""
@@ -238,7 +237,7 @@ class Metrics:
                 (row.method, row.template): self._request_times(row) for row in self._http if any(row.buckets)
             },
             "argentor_websocket_connections_total": {(row.template,): row.opened for row in self._sockets},
-            "argentor_body_timeouts_total": {(): self._body_timeouts},
+            "argentor_body_timeouts_total": {(): sum(row.statuses.get(BODY_TIMEOUT, 0) for row in self._http)},
         }
 
     def _request_times(self, row: Route) -> Histogram:

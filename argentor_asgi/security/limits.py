@@ -247,7 +247,8 @@ class Limiter:
         return self._hold(account, "connections", account.connections, account.numbers.connections)
 
     def _hold(self, account: Account, kind: Kind, live: int, cap: int) -> Hold:
-        if self.enabled and live >= cap:
+        # Sockets cost memory whether or not callers are limited in what they ask.
+        if live >= cap and (self.enabled or kind == "connections"):
             self._on_reject(kind, account)
             raise Overloaded(_CAPS[kind], retry_after=1)
         return Hold(account, kind)

@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from argentor_asgi.errors import Overloaded
 from argentor_asgi.gateway.connections import KEY_REVOKED, SLOTS, Connection, Connections
-from argentor_asgi.security.identity import ANONYMOUS, Principal
+from argentor_asgi.security.identity import Principal
 
 
 class Ending:
@@ -39,7 +38,7 @@ def connection(number, principal=ME, socket=None):
 
 
 def test_connections_are_counted_while_they_are_open_and_by_their_principal():
-    connections = Connections(limit=9, per_principal=9)
+    connections = Connections(limit=9)
     with ExitStack() as stack:
         for number, principal in enumerate([ME, YOU, ME, TENANT]):
             stack.enter_context(connections.opened(connection(number, principal)))
@@ -48,11 +47,11 @@ def test_connections_are_counted_while_they_are_open_and_by_their_principal():
         assert connections.session_ids(ME) == ["s0", "s2"]
         assert connections.session_ids(TENANT) == ["s3"]
     assert (len(connections), connections.count(ME), connections.session_ids(ME)) == (0, 0, [])
-    assert (connections._open, connections._of) == ({}, {})
+    assert connections._open == {}
 
 
 def test_a_session_with_two_connections_is_listed_once():
-    connections = Connections(limit=9, per_principal=9)
+    connections = Connections(limit=9)
     with (
         connections.opened(Connection("a", "s", ME, None)),
         connections.opened(Connection("b", "s", ME, None)),
@@ -60,18 +59,11 @@ def test_a_session_with_two_connections_is_listed_once():
         assert (connections.session_ids(ME), connections.count(ME)) == (["s"], 2)
 
 
-@pytest.mark.parametrize(
-    ("bounds", "second", "words"),
-    [
-        ({"limit": 2, "per_principal": 9}, YOU, "no room"),
-        ({"limit": 9, "per_principal": 2}, ME, "too many open"),
-    ],
-)
-def test_at_its_bound_one_more_is_refused_until_one_has_gone(bounds, second, words):
-    connections = Connections(**bounds)
+def test_at_its_bound_one_more_is_refused_until_one_has_gone():
+    connections = Connections(limit=2)
     with connections.opened(connection(0)):
-        with connections.opened(connection(1, second)):
-            with pytest.raises(Overloaded, match=words) as refused, connections.opened(connection(2)):
+        with connections.opened(connection(1, YOU)):
+            with pytest.raises(Overloaded, match="no room") as refused, connections.opened(connection(2)):
                 pass
             assert refused.value.retry_after == 1
             assert len(connections) == 2
@@ -79,41 +71,30 @@ def test_at_its_bound_one_more_is_refused_until_one_has_gone(bounds, second, wor
             assert len(connections) == 2
 
 
-def test_one_principals_bound_is_not_anothers():
-    connections = Connections(limit=9, per_principal=1)
-    with connections.opened(connection(0, ME)), connections.opened(connection(1, TENANT)):
-        connections.check(YOU)
-        with pytest.raises(Overloaded):
-            connections.check(ME)
-
-
-@given(st.lists(st.sampled_from([ME, YOU, TENANT]), max_size=12), st.integers(1, 6), st.integers(1, 4))
-def test_no_bound_is_ever_passed(principals, limit, per_principal):
-    connections = Connections(limit=limit, per_principal=per_principal)
-    expected: dict[object, int] = {}
+@given(st.lists(st.sampled_from([ME, YOU, TENANT]), max_size=12), st.integers(1, 6))
+def test_no_bound_is_ever_passed(principals, limit):
+    connections, opened = Connections(limit=limit), []
     with ExitStack() as stack:
         for number, principal in enumerate(principals):
-            has_room = sum(expected.values()) < limit and expected.get(principal, 0) < per_principal
             try:
                 stack.enter_context(connections.opened(connection(number, principal)))
-                expected[principal] = expected.get(principal, 0) + 1
+                opened.append(principal)
             except Overloaded:
-                assert not has_room
-            else:
-                assert has_room
-        assert all(connections.count(principal) == count for principal, count in expected.items())
-    assert (len(connections), connections._of) == (0, {})
+                assert len(opened) == limit
+        assert [connections.count(each) for each in (ME, YOU, TENANT)] == [opened.count(e) for e in (ME, YOU, TENANT)]
+    assert len(connections) == 0
 
 
 def test_a_connection_that_fails_is_counted_no_more():
-    connections = Connections(limit=1, per_principal=1)
+    connections = Connections(limit=1)
     with pytest.raises(ZeroDivisionError), connections.opened(connection(0)):
         raise ZeroDivisionError
-    connections.check(ME)
+    with connections.opened(connection(0)):
+        assert len(connections) == 1
 
 
 async def test_a_drain_says_goodbye_to_all_at_once_and_waits_for_them():
-    connections, together = Connections(limit=9, per_principal=9), asyncio.Event()
+    connections, together = Connections(limit=9), asyncio.Event()
     sockets = [Ending(together) for _ in range(3)]
     with ExitStack() as stack:
         for number, socket in enumerate(sockets):
@@ -128,7 +109,7 @@ async def test_a_drain_says_goodbye_to_all_at_once_and_waits_for_them():
 
 
 async def test_a_drain_without_connections_is_over_at_once():
-    await soon(Connections(limit=1, per_principal=1).drain(60.0))
+    await soon(Connections(limit=1).drain(60.0))
 
 
 # --- pings -------------------------------------------------------------------------------------------------------
@@ -146,7 +127,7 @@ class At:
 
 @given(st.integers(0, 3 * SLOTS), st.integers(0, 3))
 def test_a_round_pings_each_connection_once_and_spreads_them_evenly(count, rounds):
-    connections = Connections(limit=100, per_principal=100, clock=At())
+    connections = Connections(limit=100, clock=At())
     sockets = [Ending(None) for _ in range(count)]
     with ExitStack() as stack:
         for number, socket in enumerate(sockets):
@@ -160,7 +141,7 @@ def test_a_round_pings_each_connection_once_and_spreads_them_evenly(count, round
 
 
 async def test_one_timer_runs_while_anyone_is_connected():
-    connections, socket = Connections(limit=9, per_principal=9, heartbeat_s=0.02, clock=At()), Ending(None)
+    connections, socket = Connections(limit=9, heartbeat_s=0.02, clock=At()), Ending(None)
     assert connections._timer is None
     with connections.opened(connection(0, socket=socket)):
         with connections.opened(connection(1, socket=Ending(None))):
@@ -171,7 +152,7 @@ async def test_one_timer_runs_while_anyone_is_connected():
 
 
 def test_a_connection_that_ends_another_in_its_beat_disturbs_no_round():
-    connections, stack = Connections(limit=100, per_principal=100), ExitStack()
+    connections, stack = Connections(limit=100), ExitStack()
 
     class Last(Ending):
         def beat(self, ping):
@@ -188,7 +169,7 @@ def test_a_connection_that_ends_another_in_its_beat_disturbs_no_round():
 
 
 def test_a_revoked_key_ends_its_own_connections_and_no_others():
-    connections = Connections(limit=9, per_principal=9)
+    connections = Connections(limit=9)
     sockets = [Ending(None) for _ in range(4)]
     keys = ["one", "two", None, "one"]
     with ExitStack() as stack:
@@ -198,20 +179,3 @@ def test_a_revoked_key_ends_its_own_connections_and_no_others():
         assert connections.evict("one") == 2
         assert connections.evict("three") == 0
     assert [socket.told for socket in sockets] == [[KEY_REVOKED], [], [], [KEY_REVOKED]]
-
-
-@dataclass(frozen=True)
-class Caller:
-    key: str
-
-
-def test_anonymous_callers_count_by_their_account_and_others_by_their_principal():
-    connections = Connections(limit=9, per_principal=1)
-    here, there = Caller("192.0.2.1"), Caller("192.0.2.2")
-    with connections.opened(Connection("a", "s", ANONYMOUS, None, here)):
-        connections.check(ANONYMOUS, there)
-        with pytest.raises(Overloaded):
-            connections.check(ANONYMOUS, here)
-    with connections.opened(Connection("a", "s", ME, None, here)), pytest.raises(Overloaded):
-        connections.check(ME, there)
-    assert connections._of == {}

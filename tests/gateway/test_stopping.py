@@ -37,7 +37,7 @@ class Socket:
 
 def opened(stack, sockets):
     """Return connections with these sockets."""
-    connections = Connections(limit=len(sockets), per_principal=len(sockets))
+    connections = Connections(limit=len(sockets))
     for number, socket in enumerate(sockets):
         stack.enter_context(connections.opened(Connection(f"{number}", "session", ME, socket)))
     return connections

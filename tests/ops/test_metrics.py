@@ -51,7 +51,6 @@ def fed():
     metrics.limited("requests_per_minute")
     metrics.input_sanitized()
     metrics.consumer_cut("ws_outbox")
-    metrics.body_timed_out()
     metrics.stream_opened()
     metrics.stream_opened()
     metrics.stream_closed(12.0)
