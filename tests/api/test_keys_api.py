@@ -17,6 +17,7 @@ from argentor_asgi.api import keys as api
 from argentor_asgi.api_keys import ApiKey
 from argentor_asgi.asgi.bind import Constant
 from argentor_asgi.asgi.route import routes_in
+from argentor_asgi.gateway.connections import Connections
 from argentor_asgi.gateway.services import Services
 from argentor_asgi.security.identity import ANONYMOUS, Principal
 
@@ -43,7 +44,13 @@ class Doors:
         self.audit = Recorded()
         self.by = by
         house = self.house
-        services = SimpleNamespace(keyring=house.ring, tickets=house.tickets, clock=house.clock, audit=self.audit)
+        services = SimpleNamespace(
+            keyring=house.ring,
+            tickets=house.tickets,
+            clock=house.clock,
+            audit=self.audit,
+            connections=Connections(limit=1),
+        )
         handlers = [row.handler for row in routes_in(api)]
         provide = {Services: Constant(services), Principal: lambda _: self.by}
         self.app = app_of(*handlers, provide=provide)
@@ -330,7 +337,10 @@ def test_every_route_says_what_it_needs():
 
 BODIES = st.dictionaries(
     st.sampled_from(["name", "scopes", "tenant", "plan", "expires_at"]),
-    st.none() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=5) | st.lists(st.sampled_from(["*", "chat:write", "x"]), max_size=2),
+    st.none()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.text(max_size=5)
+    | st.lists(st.sampled_from(["*", "chat:write", "x"]), max_size=2),
 )
 
 
