@@ -18,6 +18,7 @@ BATCH: Final = 50
 """How many goodbyes a drain begins in one turn of the loop: 20 ms at most, where 500 took 300 ms."""
 SLOTS: Final = 20
 """In how many parts the connections are pinged, one after the other, spread over the time between two pings."""
+RESTART: Final = Farewell(1012, "restart", "The gateway stops; connect again, to whatever takes its place.")
 KEY_REVOKED: Final = Farewell(1008, "key_revoked", "The key of this connection was revoked.")
 
 log = logging.getLogger("argentor.ws")
@@ -26,8 +27,8 @@ log = logging.getLogger("argentor.ws")
 class Closable(Protocol):
     """The side of a connection that the gateway can end."""
 
-    async def goodbye(self, code: int, reason: str, *, within_s: float) -> None:
-        """Send what is still owed, within the time, then close with a code of RFC 6455 section 7.4."""
+    async def goodbye(self, farewell: Farewell, *, within_s: float) -> None:
+        """Send what is still owed, within the time, then say why, and close."""
         ...
 
     def end(self, farewell: Farewell) -> None:
@@ -137,6 +138,6 @@ class Connections:
 
 async def _goodbye(socket: Closable, within_s: float) -> None:
     try:
-        await socket.goodbye(1012, "the gateway restarts", within_s=within_s)
+        await socket.goodbye(RESTART, within_s=within_s)
     except Exception:  # one socket's failure must not end the goodbyes of the others
         log.exception("a connection could not be closed")

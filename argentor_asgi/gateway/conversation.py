@@ -148,7 +148,7 @@ class Conversation:
         except (TimeoutError, Disconnected):
             pass
 
-    async def goodbye(self, code: int, reason: str, *, within_s: float) -> None:
+    async def goodbye(self, farewell: Farewell, *, within_s: float) -> None:
         """Let the followers finish and the outbox empty, within the time, then close and wait until that is done."""
         try:
             async with asyncio.timeout(max(0.0, within_s - CLOSE_S)):
@@ -157,7 +157,7 @@ class Conversation:
                 await self._outbox.empty()
         except TimeoutError:
             log.info("connection %s is cut: it does not read", self.id)
-        self.end(Farewell(code, reason, reason))
+        self.end(farewell)
         if not self._is_over:
             self._gone = self._gone or asyncio.Event()
             await self._gone.wait()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from argentor_asgi.errors import Overloaded
-from argentor_asgi.gateway.connections import KEY_REVOKED, SLOTS, Connection, Connections
+from argentor_asgi.gateway.connections import KEY_REVOKED, RESTART, SLOTS, Connection, Connections
 from argentor_asgi.security.identity import Principal
 
 
@@ -28,8 +28,8 @@ class Ending:
     def beat(self, ping):
         self.told.append(ping)
 
-    async def goodbye(self, code, reason, *, within_s):
-        self.told.append((code, reason, within_s))
+    async def goodbye(self, farewell, *, within_s):
+        self.told.append((farewell, within_s))
         await self.together.wait()
 
 
@@ -102,7 +102,7 @@ async def test_a_drain_says_goodbye_to_all_at_once_and_waits_for_them():
         draining = asyncio.create_task(connections.drain(2.5))
         for _ in range(3):
             await asyncio.sleep(0)
-        assert [socket.told for socket in sockets] == [[(1012, "the gateway restarts", 2.5)]] * 3
+        assert [socket.told for socket in sockets] == [[(RESTART, 2.5)]] * 3
         assert not draining.done()
         together.set()
         await soon(draining)

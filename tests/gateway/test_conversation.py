@@ -13,6 +13,7 @@ from recording import Heard, check_frames
 from scripted_backend import Park, answer
 
 from argentor_asgi.errors import ProviderUnavailable, StorageUnavailable
+from argentor_asgi.gateway.connections import RESTART
 from argentor_asgi.gateway.conversation import ESCAPED, FOLLOWED_RUNS, FRAME_OVERHEAD_BYTES, closing, failure_of
 from argentor_asgi.protocol.llm import Finish, TextPiece
 from argentor_asgi.sessions.session import Run
@@ -372,10 +373,9 @@ async def test_a_draining_gateway_lets_runs_finish_then_closes_with_1012_and_tak
         assert (await talk.until_closed())["code"] == "draining"
         house.backend.release.set()
         assert (await talk.until_closed())["content"] == "half whole"
-        restarts = "the gateway restarts"
-        assert await talk.frame() == {"type": "bye", "code": 1012, "reason": restarts, "message": restarts}
+        assert await talk.frame() == {"type": "bye", "code": 1012, "reason": "restart", "message": RESTART.message}
         closed = await talk.peer.end()
-        assert (closed["code"], closed["reason"]) == (1012, restarts)
+        assert (closed["code"], closed["reason"]) == (1012, "restart")
         await soon(house.drain.finished.wait())
         refused = await refusal(house)
         assert (refused.status, json.loads(refused.body)["code"]) == (503, "draining")

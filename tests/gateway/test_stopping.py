@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted_backend import Park
 
-from argentor_asgi.gateway.connections import BATCH, Connection, Connections
+from argentor_asgi.gateway.connections import BATCH, RESTART, Connection, Connections
 from argentor_asgi.gateway.stopping import ENDING_S, Stopping, Streams, run_time
 from argentor_asgi.protocol.llm import Finish, TextPiece
 from argentor_asgi.security.identity import Principal
@@ -26,8 +26,8 @@ class Socket:
         self.told = False
         self.go, self.fails = go, fails
 
-    async def goodbye(self, code, reason, *, within_s):
-        assert (code, reason, within_s > 0) == (1012, "the gateway restarts", True)
+    async def goodbye(self, farewell, *, within_s):
+        assert (farewell, within_s > 0) == (RESTART, True)
         self.told = True
         if self.fails:
             raise RuntimeError("broken socket")
