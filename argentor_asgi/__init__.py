@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from argentor_asgi.asgi.types import App, Receive, Scope, Send
     from argentor_asgi.compose import create_app
+    from argentor_asgi.ops.hooks import DrainHook
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "app", "create_app"]
+__all__ = ["DrainHook", "__version__", "app", "create_app"]
 
 _made: "App | None" = None
 
@@ -36,7 +37,12 @@ async def app(scope: "Scope", receive: "Receive", send: "Send") -> None:
 
 
 def __getattr__(name: str) -> object:
-    """Import `create_app` on first access, so that importing the package stays cheap."""
+    """Import `create_app` and `DrainHook` on first access, so that importing the package stays cheap."""
+    if name == "DrainHook":
+        from argentor_asgi.ops.hooks import DrainHook  # noqa: PLC0415  as above
+
+        globals()[name] = DrainHook
+        return DrainHook
     if name == "create_app":
         from argentor_asgi.compose import create_app  # noqa: PLC0415  as above
 

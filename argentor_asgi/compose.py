@@ -5,8 +5,9 @@
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -130,7 +131,7 @@ def gateway(
         },
         guards=(gate.http,),
         socket_guards=(gate.socket,),
-        lifespan=lambda: living(Parts(services, tools.keys, authenticator, access, tools.close_spans)),
+        lifespan=lambda: living(Parts(services, tools.keys, authenticator, access)),
         middleware=middleware,
         body_bytes=config.limits.body_bytes,
         request_timeout_s=config.limits.request_timeout_s,
@@ -186,7 +187,6 @@ class _Tools:
     metrics: Metrics
     audit: Audit
     spans: Spans
-    close_spans: Callable[[], Awaitable[None]] | None
     drain: Drain
     keys: Keys
     tickets: Tickets
@@ -197,8 +197,9 @@ class _Tools:
 def _tools(config: Config) -> _Tools:
     clock = SystemClock()
     metrics, audit = Metrics(clock=clock), _audit(config, clock)
-    spans, close_spans = _spans(config, clock)
     stop = config.shutdown
+    drain = Drain(clock=clock, drain_s=stop.drain_s, total_s=stop.total_s, ready_delay_s=stop.ready_delay_s)
+    spans = _spans(config, clock, metrics, drain)
     keys, refusals = Keys(config.auth.held), Refusals(metrics, audit)
     limiter = Limiter(
         config.limits,
@@ -213,8 +214,7 @@ def _tools(config: Config) -> _Tools:
         metrics=metrics,
         audit=audit,
         spans=spans,
-        close_spans=close_spans,
-        drain=Drain(clock=clock, drain_s=stop.drain_s, total_s=stop.total_s, ready_delay_s=stop.ready_delay_s),
+        drain=drain,
         keys=keys,
         tickets=Tickets(),
         refusals=refusals,
@@ -239,16 +239,18 @@ def _audit(config: Config, clock: Clock) -> Audit:
     )
 
 
-def _spans(config: Config, clock: Clock) -> tuple[Spans, Callable[[], Awaitable[None]] | None]:
-    """Return where spans go, and what sends the last of them."""
+def _spans(config: Config, clock: Clock, metrics: Metrics, drain: Drain) -> Spans:
+    """Return where spans go; those that wait are sent at the end of the drain."""
     if config.otel.endpoint is None:
-        return NO_SPANS, None
+        return NO_SPANS
     from argentor_asgi.ops.tracing import Tracing  # noqa: PLC0415  an extra, and heavy: only where it is configured
 
     made = Tracing(
         endpoint=config.otel.endpoint, service_name=config.otel.service_name, version=__version__, clock=clock
     )
-    return made, made.close
+    metrics.counter("argentor_spans_dropped_total", "Spans that nobody will see.", lambda: made.dropped)
+    drain.hook("final", "spans", made.close)
+    return made
 
 
 def _authenticator(config: Config, tools: _Tools) -> Authenticator:
@@ -301,6 +303,7 @@ def _services(
     )
     drain.hook("drain", "work", Stopping(runs=runs, streams=streams, connections=connections, drain=drain))
     drain.hook("cleanup", "audit", tools.audit.flush)
+    drain.hook("final", "metrics", partial(_drained, metrics, drain))
     probes = {"store": store.check} | ({"audit": tools.audit.check} if config.audit.enabled else {})
     return Services(
         config=config,
@@ -348,6 +351,10 @@ def _keyring(config: Config, tools: _Tools, store: Store) -> Keyring:
         plans=config.plans,
         configured=config.auth.held,
     )
+
+
+async def _drained(metrics: Metrics, drain: Drain) -> None:
+    metrics.drained(drain.total_s - drain.left_s())
 
 
 def _publish(metrics: Metrics, tools: _Tools, store: Store, access: AccessLog | None) -> None:

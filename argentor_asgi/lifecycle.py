@@ -2,7 +2,7 @@
 
 open      the store, the audit log; the keys and the day's usage are read; what a crash left behind is ended
 serve     old events, used keys and idle accounts are seen to
-close     the drain first, whoever asked for it; then the log, the spans, the store
+close     the drain first, whoever asked for it: it also writes and sends what waits; then the logs and the store
 """
 
 import asyncio
@@ -31,13 +31,12 @@ log = logging.getLogger("argentor")
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the lifecycle sees to beside the services. `close_spans`: sends those that wait."""
+    """What the lifecycle sees to beside the services."""
 
     services: Services
     keys: Keys
     authenticator: Authenticator
     access: AccessLog | None
-    close_spans: Callable[[], Awaitable[None]] | None
 
 
 @asynccontextmanager
@@ -48,8 +47,6 @@ async def living(parts: Parts) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         if parts.access is not None:
             stack.push_async_callback(parts.access.close)
-        if parts.close_spans is not None:
-            stack.push_async_callback(parts.close_spans)
         await stack.enter_async_context(services.store)
         stack.push_async_callback(services.backend.aclose)
         await stack.enter_async_context(services.audit)

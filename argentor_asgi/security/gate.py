@@ -88,35 +88,37 @@ class Gate:
             known = bearers.get(fields.get(b"authorization", b""))
             if known is not None and time() < known.expires_s and b"origin" not in fields:
                 known.is_used = True
-                account = limiter.account(known.principal, None)
+                principal = known.principal
+                account = limiter.account(principal, None)
             else:
-                account = self._recognised(incoming, now)
+                principal, account = self._recognised(incoming, now)
             limiter.take(account, now)
             incoming.answer_headers += limiter.fields(account, now)
-            if enough.isdisjoint(account.principal.scopes):
-                self._refusals.unscoped(needs, incoming, account)
+            # Never `account.principal`: beyond the limiter's bound, callers share an account, which is nobody's.
+            if enough.isdisjoint(principal.scopes):
+                self._refusals.unscoped(needs, incoming, principal)
                 raise Forbidden(f"Your key does not have the scope {needs}.")
-            incoming.principal = account.principal
+            incoming.principal = principal
             incoming.account = account
             return endpoint(incoming)
 
         return guarded
 
-    def _recognised(self, incoming: Incoming, now: float) -> Account:
-        """Return the account of who asks, by whatever credential; raises what the authenticator does."""
+    def _recognised(self, incoming: Incoming, now: float) -> tuple[Principal, Account]:
+        """Return who asks, by whatever credential, and its account; raises what the authenticator does."""
         # Whoever is the first to use a first key, or comes without one after the last was revoked, comes by here.
         self._limiter.enabled = self._limits_enabled()
         address = self._authenticator.address_of(incoming)
         caller = self._authenticator.identify(incoming, address, now)
         if isinstance(caller, Principal):
-            return self._limiter.account(caller, address)
+            return caller, self._limiter.account(caller, address)
         bearer = incoming.fields.get(b"authorization")
         # Of another scheme it is not what was looked at, and must never open anything by itself.
         if bearer is not None and bearer[: len(BEARER)].lower() == BEARER:
             if len(self._bearers) >= BEARERS:
                 self._bearers.clear()
             self._bearers[bearer] = caller
-        return self._limiter.account(caller.principal, None)
+        return caller.principal, self._limiter.account(caller.principal, None)
 
 
 def draining(stopping: Stopping) -> Draining:

@@ -8,6 +8,7 @@ from argentor_asgi.asgi.request import Incoming
 from argentor_asgi.ops.audit import Audit
 from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.security.accounts import Account
+from argentor_asgi.security.identity import Principal
 
 
 class Refusals:
@@ -34,12 +35,11 @@ class Refusals:
         """Note that the credentials of an address are not looked at for a while."""
         self._audit.record_rarely(f"throttled {address}", "auth_throttled", outcome="denied", address=address)
 
-    def unscoped(self, needs: str, incoming: Incoming, account: Account) -> None:
+    def unscoped(self, needs: str, incoming: Incoming, principal: Principal) -> None:
         """Note a caller whose key does not have the scope of the route."""
         self._metrics.auth_failed("forbidden")
-        principal = account.principal
         self._audit.record_rarely(
-            f"{needs} {account.key}",
+            f"{needs} {principal.tenant}/{principal.id}",
             "forbidden",
             outcome="denied",
             principal=principal.id,
