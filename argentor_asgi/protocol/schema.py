@@ -21,6 +21,7 @@ from argentor_asgi.errors import Detail, GatewayError, InvalidInput, MalformedJs
 
 __all__ = [
     "DEPTH",
+    "VALUES",
     "JsonObject",
     "JsonValue",
     "Meta",
@@ -46,6 +47,8 @@ JsonObject: TypeAlias = dict[str, Any]
 
 DEPTH = 64
 """How many levels of arrays and objects a document may nest."""
+VALUES = 20_000
+"""How many arrays and objects, and how many members in all, a document may have."""
 
 _dumps, _UTC_Z = orjson.dumps, orjson.OPT_UTC_Z
 T = TypeVar("T")
@@ -205,10 +208,16 @@ def field_names(kind: type[msgspec.Struct]) -> tuple[str, ...]:
 
 
 def _refuse_deep(data: bytes) -> None:
-    """Raise `MalformedJson` for nesting deeper than `DEPTH`; linear, and free for a document with few brackets."""
-    if data.count(b"[") + data.count(b"{") <= DEPTH:
+    """Raise `MalformedJson` for nesting deeper than `DEPTH`, or for more than `VALUES` arrays, objects or members.
+
+    Linear, and free for a document with few brackets. The second bound keeps a large body from holding the loop.
+    """
+    if data.count(b"[") + data.count(b"{") <= DEPTH and data.count(b":") <= VALUES:
         return
-    brackets = _STRING.sub(b"", data).translate(_STEPS, _NOT_BRACKETS)
+    outside = _STRING.sub(b"", data)
+    if outside.count(b"[") + outside.count(b"{") > VALUES or outside.count(b":") > VALUES:
+        raise MalformedJson(f"The body has more than {VALUES} arrays, objects or members.")
+    brackets = outside.translate(_STEPS, _NOT_BRACKETS)
     if max(accumulate(memoryview(brackets).cast("b")), default=0) > DEPTH:
         raise MalformedJson(f"The body nests deeper than {DEPTH} levels.")
 
