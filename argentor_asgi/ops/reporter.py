@@ -77,7 +77,9 @@ class Reporter:
             status=status,
             seconds=seconds,
         )
-        self._metrics.request_sampled(row, seconds, ids.trace.decode())
+        # Its row has counted a stream by when it began, which is not told here.
+        if row.produces != STREAM:
+            self._metrics.request_sampled(row, seconds, ids.trace.decode())
 
     def closed(self, socket: WebSocket, seconds: float) -> None:
         """Count an accepted socket's life, and write its line; a refused handshake has its HTTP status for a code."""
