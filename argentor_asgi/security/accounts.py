@@ -114,8 +114,8 @@ class Account:
 
     def resize(self, own: Numbers, now: float) -> None:
         """Let other numbers hold from now on; what was used stays used."""
-        self.minute_at = rescaled(self.minute_at, now, self.numbers.minute, own.minute)
-        self.hour_at = rescaled(self.hour_at, now, self.numbers.hour, own.hour)
+        self.minute_at = _resized(self.minute_at, now, self.numbers.minute, own.minute)
+        self.hour_at = _resized(self.hour_at, now, self.numbers.hour, own.hour)
         self._adopt(own)
 
     def turn_to(self, day: int) -> None:
@@ -135,6 +135,11 @@ class Account:
         if self.runs or self.streams or self.connections or self.reserved or (self.used and day <= self.day):
             return False
         return is_fresh(self.minute_at, now, self.numbers.minute) and is_fresh(self.hour_at, now, self.numbers.hour)
+
+
+def _resized(at: float, now: float, before: Rate, own: Rate) -> float:
+    """Return the state under `own` of who stood at `at` under the rate `before`; who had used nothing is fresh."""
+    return fresh(now - EARLIER_S, own) if is_fresh(at, now, before) else rescaled(at, now, before, own)
 
 
 class Book(Generic[Key]):

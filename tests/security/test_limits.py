@@ -7,7 +7,7 @@ from callers import FEW, ME, MIDNIGHT, NOON, PLANS, YOU, Desk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argentor_asgi.config import Limits
+from argentor_asgi.config import Limits, Plan
 from argentor_asgi.errors import Forbidden, GatewayError, Overloaded, RateLimited
 from argentor_asgi.security.identity import ANONYMOUS, Principal
 from argentor_asgi.security.limits import ANONYMOUS_ACCOUNTS, RESERVED_S, Limiter
@@ -124,11 +124,12 @@ def test_the_time_may_be_read_by_the_caller():
     assert dict(desk.limiter.fields(account, 2060.5))[b"x-ratelimit-remaining"] == b"0"
 
 
-def test_a_time_that_was_read_before_the_account_was_opened_finds_all_of_it():
-    desk = Desk(requests_per_minute=1)
+@pytest.mark.parametrize("who", [ME, FEW])
+def test_a_time_that_was_read_before_the_account_was_opened_finds_all_of_it(who):
+    desk = Desk(requests_per_minute=1, plans={"few": Plan(requests_per_minute=1)})
     now = desk.mono
     desk.wait(0.001)
-    account = desk.account()
+    account = desk.account(who)
     desk.limiter.take(account, now)
     assert desk.limiter.fields(account, now)[1] == (b"x-ratelimit-remaining", b"0")
     assert desk.refusal(account).retry_after == 60
