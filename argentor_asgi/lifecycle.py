@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from argentor_asgi.gateway.services import Services
@@ -72,28 +73,13 @@ async def _recover(services: Services) -> None:
 @asynccontextmanager
 async def _chores(parts: Parts) -> AsyncIterator[None]:
     """Do now and then what nobody asks for, as long as the context is open."""
-    services = parts.services
-    store, clock = services.store, services.clock
-
-    async def prune() -> None:
-        await store.prune(clock.now() - timedelta(hours=REPLAY_KEPT_H))
-
-    async def sweep() -> None:
-        services.limiter.sweep(clock.monotonic())
-        parts.authenticator.sweep(clock.monotonic())
-        now_s = clock.now().timestamp()
-        services.tickets.sweep(now_s)
-        for credential in parts.keys:
-            key_id = credential.principal.key_id
-            if credential.expires_s <= now_s and key_id is not None:
-                services.connections.evict(key_id)
-
+    flush_used = parts.services.keyring.flush_used
     tasks = [
         asyncio.create_task(_every(seconds, work), name=name)
         for name, seconds, work in (
-            ("prune", PRUNE_EVERY_S, prune),
-            ("used keys", NOTE_USE_EVERY_S, services.keyring.flush_used),
-            ("sweep", SWEEP_EVERY_S, sweep),
+            ("prune", PRUNE_EVERY_S, partial(_prune, parts.services)),
+            ("used keys", NOTE_USE_EVERY_S, flush_used),
+            ("sweep", SWEEP_EVERY_S, partial(_sweep, parts)),
         )
     ]
     try:
@@ -102,10 +88,27 @@ async def _chores(parts: Parts) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        with suppress(
-            Exception
-        ):  # the store says itself that it cannot be written; when a key was used is not worth more
-            await services.keyring.flush_used()
+        # The store says itself that it cannot be written; when a key was used is not worth more.
+        with suppress(Exception):
+            await flush_used()
+
+
+async def _prune(services: Services) -> None:
+    """Drop what nobody can ask for any more."""
+    await services.store.prune(services.clock.now() - timedelta(hours=REPLAY_KEPT_H))
+
+
+async def _sweep(parts: Parts) -> None:
+    """Forget who has nothing used or held, and close the sockets of keys that have expired."""
+    services = parts.services
+    now, now_s = services.clock.monotonic(), services.clock.now().timestamp()
+    services.limiter.sweep(now)
+    parts.authenticator.sweep(now)
+    services.tickets.sweep(now_s)
+    for credential in parts.keys:
+        key_id = credential.principal.key_id
+        if credential.expires_s <= now_s and key_id is not None:
+            services.connections.evict(key_id)
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
