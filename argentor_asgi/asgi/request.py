@@ -23,10 +23,6 @@ from argentor_asgi.protocol.trace import Trace, child_header
 
 QUERY_FIELDS = 100
 """How many parameters a query may have."""
-DRAIN_BYTES = 64 * 1024
-"""How much of a refused body is still taken."""
-DRAIN_S = 1.0
-"""How long that may take."""
 
 T = TypeVar("T")
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}").fullmatch
@@ -181,11 +177,11 @@ class Incoming:
 
 
 class Request(Incoming):
-    """An HTTP request. `rules`: how slowly its body may come."""
+    """An HTTP request. `rules`: how slowly its body may come. `is_unread`: whether any of it may still come."""
 
     rules: BodyRules = BodyRules()
+    is_unread: bool = True
     _body: bytes | None = None
-    _more: bool = True
 
     @property
     def method(self) -> str:
@@ -199,12 +195,8 @@ class Request(Incoming):
         `BadRequest` for a length that is no number; `ClientDisconnected`. With a refused body the connection ends.
         """
         if self._body is None:
-            try:
-                self._refuse_announced()
-                self._body = await self._read()
-            except BodyTooLarge:
-                await self._drain()
-                raise
+            self._refuse_announced()
+            self._body = await self._read()
         return self._body
 
     async def read(self, kind: type[T], *, optional: bool = False) -> T | None:
@@ -248,32 +240,12 @@ class Request(Incoming):
             if message["type"] != "http.request":
                 raise ClientDisconnected
             data += message.get("body", b"")
-            self._more = more = message.get("more_body", False)
+            self.is_unread = more = message.get("more_body", False)
             if len(data) > self.body_bytes:
                 raise self._too_large()
             if more and data and arrival.first is None:
                 arrival.first = sweeper.clock()
                 arrival.deadline = arrival.until()
-
-    async def _drain(self) -> None:
-        """Take a little more of a body that is refused, lest a reset overtakes the answer (RFC 9112 section 9.6).
-
-        A client that waits to be told to go on (`Expect`) sends nothing.
-        """
-        if not self._more or b"expect" in self.fields:
-            return
-        sweeper, watched, left = self._clockwork(), Watched(), DRAIN_BYTES
-        sweeper.watch(watched, DRAIN_S)
-        try:
-            while self._more and left > 0:
-                message = await self.next_event()
-                self._more = message.get("more_body", False)
-                left -= len(message.get("body", b""))
-        except asyncio.CancelledError:
-            if not watched.settle():
-                raise
-        finally:
-            sweeper.leave(watched)
 
     def _clockwork(self) -> Sweeper:
         if self.sweeper is None:

@@ -1,9 +1,10 @@
 """One HTTP request from its head to the last byte of its answer, with ids, a deadline and an error boundary.
 
 What a request raises becomes a problem; a bug becomes a 500 that says nothing, and one traceback in the log under the
-request id. Once an answer has started there is no second one. A whole answer is two events with nothing in between, so
-only `send` itself can fail there: a client that is gone or does not read ends the connection without a word, and any
-other failure of `send` is the server's own and is raised to it. A stream that fails ends its body cleanly (`stream`).
+request id. Once an answer has started there is no second one. A whole answer is two events with nothing in between but
+what is left of a body that nobody read (`unread`), so only `send` itself can fail there: a client that is gone or does
+not read ends the connection without a word, and any other failure of `send` is the server's own and is raised to it. A
+stream that fails ends its body cleanly (`stream`).
 """
 
 import logging
@@ -23,6 +24,7 @@ from argentor_asgi.asgi.router import Router
 from argentor_asgi.asgi.shell import Ids, Shell
 from argentor_asgi.asgi.stream import CLIENT_LEFT, Streaming
 from argentor_asgi.asgi.types import App, Headers, Receive, Scope, Send
+from argentor_asgi.asgi.unread import Unread, announces_body
 from argentor_asgi.errors import GatewayError, Internal, RequestTimeout
 from argentor_asgi.protocol.trace import Trace, parse
 
@@ -95,7 +97,8 @@ def _server(  # noqa: C901, PLR0915  as the one function in it
                 request.trace_id, request.span_id, request.outer = trace_id, span, outer
                 answered = rendered(await answer(request), row, id_bytes, request.answer_headers)
         except (Exception, CancelledError) as error:  # noqa: BLE001  the error boundary
-            id_bytes = sane_id(dict(scope["headers"]), id_bytes)
+            fields = dict(scope["headers"])
+            id_bytes = sane_id(fields, id_bytes)
             more = ((b"x-trace-id", trace_id),) if request is None else request.answer_headers
             answered = _recovered(error, id_bytes, more, watched, log)
         ended = clock()
@@ -112,8 +115,18 @@ def _server(  # noqa: C901, PLR0915  as the one function in it
             elif out is not None:
                 if scope["method"] == "HEAD":
                     body = b""
-                await send({"type": "http.response.start", "status": status, "headers": out})
-                await send({"type": "http.response.body", "body": body})
+                # PERF: the look-ups come first that settle it for nearly all requests.
+                if (
+                    (request is None or request.is_unread)
+                    and (
+                        b"content-length" in fields or scope["http_version"] != "1.1" or b"transfer-encoding" in fields
+                    )
+                    and announces_body(scope, fields)
+                ):
+                    await Unread(receive, sweeper).answer(scope, fields, send, status, out, body)
+                else:
+                    await send({"type": "http.response.start", "status": status, "headers": out})
+                    await send({"type": "http.response.body", "body": body})
         except (OSError, CancelledError) as error:
             status = CLIENT_LEFT
             _unsent(error, watched, shell)

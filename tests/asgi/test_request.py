@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from argentor_asgi.asgi.deadline import Sweeper
 from argentor_asgi.asgi.head import joined
 from argentor_asgi.asgi.request import (
-    DRAIN_BYTES,
-    DRAIN_S,
     QUERY_FIELDS,
     BodyRules,
     ClientDisconnected,
@@ -158,34 +156,6 @@ async def test_a_length_over_the_limit_is_refused_before_a_client_that_asks_firs
     one = request(headers={"Content-Length": str(LIMIT + 1), "Expect": "100-continue"})
     with pytest.raises(BodyTooLarge):
         await one.body()
-
-
-@pytest.mark.parametrize("announced", [True, False])
-@pytest.mark.parametrize("ends", [True, False])
-async def test_of_a_refused_body_a_little_is_taken_so_that_the_answer_is_heard(announced: bool, ends: bool):
-    taken, piece = 0, b"x" * 16_000
-
-    async def receive() -> Message:
-        nonlocal taken
-        taken += len(piece)
-        return {"type": "http.request", "body": piece, "more_body": not (ends and taken >= 2 * len(piece))}
-
-    headers = pairs({"Content-Length": "1000000"} if announced else {})
-    one = asked(scope_of("http", "/", headers, method="POST"), receive, LIMIT)
-    with pytest.raises(BodyTooLarge):
-        await one.body()
-    first = 0 if announced else len(piece)
-    whole = first + -(-DRAIN_BYTES // len(piece)) * len(piece)
-    assert taken == (2 * len(piece) if ends else whole)
-
-
-async def test_a_client_that_sends_no_more_of_a_refused_body_is_answered_all_the_same():
-    ticks = Ticks()
-    one = asked(scope_of("http", "/", pairs({"Content-Length": "99"}), method="POST"), never, LIMIT)
-    one.sweeper = ticks.sweeper
-    with pytest.raises(BodyTooLarge):
-        await ticks.through(one.body(), DRAIN_S)
-    assert asyncio.current_task().cancelling() == 0
 
 
 # --- slow bodies -------------------------------------------------------------------------------------------------
