@@ -44,10 +44,12 @@ def _is_block(text: str) -> bool:
 
 
 def _bullets(text: str) -> Sequence[Piece]:
-    """Return one piece for each line when every line is a list item, else nothing."""
+    """Return one piece for each line when every line is a list item and no quote goes over a line's end."""
     lines = [line for line in pattern(r"[^\n]+").finditer(text) if line[0].strip()]
     items = [pattern(_BULLET).match(text, line.start(), line.end()) for line in lines]
     if len(lines) < 2 or not all(items):  # noqa: PLR2004  a list has two items
+        return ()
+    if any(text.find("\n", start, end) >= 0 for start, end in spans(text)):
         return ()
     return tuple(_piece(text, item.end(), line.end()) for line, item in zip(lines, items, strict=True) if item)
 

@@ -16,6 +16,7 @@ from argentor_asgi.agent.builtin.text import bare, courtesy, language, normalise
         ("a y luego b y después c", ["a", "b", "c"]),
         ("- a\n- b\n* c", ["a", "b", "c"]),
         ("1. a\n2) b", ["a", "b"]),
+        ("- “a\n- b”", ["- “a\n- b”"]),
         ("do this:\n- a; b", ["do this:\n- a; b"]),
         ("say \"a; b\" then 'c; d'", ['say "a; b"', "'c; d'"]),
         ('/tool x {"a":"b; then c"}; y', ['/tool x {"a":"b; then c"}', "y"]),
