@@ -19,8 +19,37 @@ NOWHERE = "/api/v1/no/such/route"
 NO_UUID = "no-uuid"
 DAY_S = 86_400
 ANYBODY = {"auth_allow_anonymous": True, "limits_enabled": True}
-CAPPED = {"one": {"runs": 1, "streams": 1, "connections": 1}}
 served = pytest.mark.parametrize(("kind", "workers"), SERVERS)
+
+
+PLANS = {
+    "sixty": {"requests_per_minute": 60},
+    "few": {"requests_per_minute": 3},
+    "many": {"requests_per_hour": 5},
+    "none": {"requests_per_minute": 0},
+    "single": {"requests_per_minute": 1},
+    "one": {"runs": 1, "streams": 1, "connections": 1},
+    "thrifty": {"tokens_per_day": 1500},
+}
+"""Each test uses up the plans of its own."""
+
+
+@pytest.fixture(scope="module", params=SERVERS, ids=lambda server: server[0])
+def house(request, tmp_path_factory):
+    """A gateway whose runs wait at gates, with plans for all of them, the one of `usual` being four a minute."""
+    kind, workers = request.param
+    app = "slow_app:made" if kind == "serve" else "slow_app:app"
+    keys = [
+        *(key(plan, plan=plan) for plan in PLANS),
+        key("talker", plan="sixty"),
+        key("usual"),
+        key("free", plan="free"),
+    ]
+    plans = PLANS | {"free": {"requests_per_minute": 10_000, "requests_per_hour": 10_000}}
+    plans = {name: {"requests_per_minute": 1_000} | plan for name, plan in plans.items()}
+    options = {"limits_requests_per_minute": 4, "shutdown_drain_s": 0.2, "plans": plans}
+    with guarded(kind, tmp_path_factory.mktemp("house"), keys, app=app, workers=workers, **options) as running:
+        yield running
 
 
 def limit_fields(got):
@@ -71,11 +100,8 @@ def is_refused(got, now):
     assert policy == {"minute": {"q": 50, "w": 60}, "hour": {"q": 1000, "w": 3600}}
 
 
-def test_who_comes_back_after_the_time_that_they_were_told_is_let_in_and_not_before(tmp_path):
-    with (
-        guarded("serve", tmp_path, [key("me")], limits_requests_per_minute=60) as running,
-        Line(running.port, "me") as me,
-    ):
+def test_who_comes_back_after_the_time_that_they_were_told_is_let_in_and_not_before(house):
+    with Line(house.port, "sixty") as me:
         while (refused := me.ask("GET", CHEAP)).status == 200:
             pass
         told_at, wait_s = time.monotonic(), int(refused.headers["retry-after"])
@@ -85,36 +111,20 @@ def test_who_comes_back_after_the_time_that_they_were_told_is_let_in_and_not_bef
         assert me.ask("GET", CHEAP).status == 429
 
 
-@served
-def test_each_key_has_the_numbers_of_its_plan_and_uses_up_only_its_own(kind, workers, tmp_path):
-    keys = [key("few", plan="few"), key("many", plan="many"), key("usual"), key("none", plan="none")]
-    plans = {
-        "few": {"requests_per_minute": 3},
-        "many": {"requests_per_minute": 600, "requests_per_hour": 5},
-        "none": {"requests_per_minute": 0},
-    }
-    with guarded(kind, tmp_path, keys, workers=workers, plans=plans, limits_requests_per_minute=4) as running:
-        seen = {who: [ask(running.port, "GET", CHEAP, who=who) for _ in range(7)] for who in ("few", "many", "usual")}
-        assert {who: [got.status for got in answers].count(200) for who, answers in seen.items()} == {
-            "few": 3,
-            "many": 5,
-            "usual": 4,
-        }
-        assert seen["few"][0].headers["x-ratelimit-limit"] == "3"
-        of_hour = seen["many"][-1]
-        assert of_hour.json()["message"] == "requests per hour limit exceeded"
-        assert 1 <= int(of_hour.headers["retry-after"]) <= 720
-        assert limit_fields(of_hour)[0].keys() == {"hour"}
-        assert ask(running.port, "GET", CHEAP, who="none").code == "forbidden"
+def test_each_key_has_the_numbers_of_its_plan_and_uses_up_only_its_own(house):
+    seen = {who: [ask(house.port, "GET", CHEAP, who=who) for _ in range(7)] for who in ("few", "many", "usual")}
+    admitted = {who: [got.status for got in answers].count(200) for who, answers in seen.items()}
+    assert admitted == {"few": 3, "many": 5, "usual": 4}
+    assert seen["few"][0].headers["x-ratelimit-limit"] == "3"
+    of_hour = seen["many"][-1]
+    assert of_hour.json()["message"] == "requests per hour limit exceeded"
+    assert 1 <= int(of_hour.headers["retry-after"]) <= 720
+    assert limit_fields(of_hour)[0].keys() == {"hour"}
+    assert ask(house.port, "GET", CHEAP, who="none").code == "forbidden"
 
 
-@served
-def test_messages_on_an_open_socket_are_limited_as_requests_are_and_it_stays_open(kind, workers, tmp_path):
-    with (
-        guarded(kind, tmp_path, [key("me"), key("you")], workers=workers) as running,
-        opened(running.port, "me") as mine,
-        opened(running.port, "you") as yours,
-    ):
+def test_messages_on_an_open_socket_are_limited_as_requests_are_and_it_stays_open(house):
+    with opened(house.port, "talker") as mine, opened(house.port, "free") as yours:
         assert mine.asked("hello")["type"] == "response"
         frames = [mine.asked("hello", session_id=NO_UUID) for _ in range(70)]
         assert [frame["code"] for frame in frames[:50]] == ["invalid_input"] * 50
@@ -125,7 +135,7 @@ def test_messages_on_an_open_socket_are_limited_as_requests_are_and_it_stays_ope
         mine.say(type="ping")
         assert mine.frame() == {"type": "pong"}
         assert yours.asked("hello")["type"] == "response"
-        assert ask(running.port, "GET", CHEAP, who="me").code == "rate_limit_exceeded"
+        assert ask(house.port, "GET", CHEAP, who="talker").code == "rate_limit_exceeded"
         eventually(lambda: mine.asked("hello")["type"] == "response")
 
 
@@ -156,13 +166,9 @@ async def test_the_gateway_as_a_whole_has_a_bucket_that_no_caller_can_pass(tmp_p
     assert {answer.status_code for answer in probes} == {200}
 
 
-def test_probes_are_never_limited_and_what_is_not_there_needs_no_quota(tmp_path):
-    with (
-        guarded("serve", tmp_path, [key("me")], limits_requests_per_minute=1) as running,
-        Line(running.port, "me") as me,
-    ):
-        assert me.ask("GET", CHEAP).status == 200
-        assert me.ask("GET", CHEAP).status == 429
+def test_probes_are_never_limited_and_what_is_not_there_needs_no_quota(house):
+    with Line(house.port, "single") as me:
+        assert [me.ask("GET", CHEAP).status for _ in range(2)] == [200, 429]
         for path in PROBES * 20:
             got = me.ask("GET", path)
             assert got.status == 200
@@ -170,45 +176,35 @@ def test_probes_are_never_limited_and_what_is_not_there_needs_no_quota(tmp_path)
         assert me.ask("GET", NOWHERE).status == 404
 
 
-def gated(kind, tmp_path, workers):
-    """Serve a gateway whose runs wait at gates, with a cap of one of each kind for `one`."""
-    app = "slow_app:made" if kind == "serve" else "slow_app:app"
-    keys = [key("one", plan="one"), key("two")]
-    return guarded(kind, tmp_path, keys, app=app, workers=workers, plans=CAPPED, shutdown_drain_s=0.2)
-
-
 def is_overloaded(got):
     assert (got.status, got.code) == (503, "overloaded")
     assert int(got.headers["retry-after"]) >= 1
 
 
-@served
-def test_a_caller_has_so_many_runs_at_one_time(kind, workers, tmp_path):
-    with gated(kind, tmp_path, workers) as running, ThreadPoolExecutor(1) as pool:
-        first = pool.submit(ask, running.port, "POST", CHAT, {"message": "model a"}, who="one")
-        assert ask(running.port, "GET", "/gates/a", who="two").status == 200
-        is_overloaded(ask(running.port, "POST", CHAT, {"message": "hi"}, who="one"))
-        is_overloaded(ask(running.port, "POST", STREAM, {"input": "hi"}, who="one"))
-        with opened(running.port, "one") as talk:
+def test_a_caller_has_so_many_runs_at_one_time(house):
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ask, house.port, "POST", CHAT, {"message": "model a"}, who="one")
+        assert ask(house.port, "GET", "/gates/a", who="free").status == 200
+        is_overloaded(ask(house.port, "POST", CHAT, {"message": "hi"}, who="one"))
+        is_overloaded(ask(house.port, "POST", STREAM, {"input": "hi"}, who="one"))
+        with opened(house.port, "one") as talk:
             assert talk.asked("hi")["code"] == "overloaded"
-        assert ask(running.port, "POST", CHAT, {"message": "hi"}, who="two").status == 200
-        assert ask(running.port, "POST", "/gates/a", who="two").status == 200
+        assert ask(house.port, "POST", CHAT, {"message": "hi"}, who="free").status == 200
+        assert ask(house.port, "POST", "/gates/a", who="free").status == 200
         assert first.result().status == 200
-        assert ask(running.port, "POST", CHAT, {"message": "hi"}, who="one").status == 200
+        assert ask(house.port, "POST", CHAT, {"message": "hi"}, who="one").status == 200
 
 
-@served
-def test_a_caller_has_so_many_streams_and_a_stream_that_ends_or_is_left_makes_room(kind, workers, tmp_path):
-    with gated(kind, tmp_path, workers) as running:
-        with Line(running.port, "one") as first:
-            stream = first.begin("POST", STREAM, {"input": "model b"})
-            run_id = run_of(stream)
-            again = f"/api/v1/runs/{run_id}/stream"
-            is_overloaded(ask(running.port, "GET", again, who="one"))
-        eventually(lambda: is_streamed(running.port, again))
-        assert ask(running.port, "POST", "/gates/b", who="two").status == 200
-        assert ask(running.port, "GET", again, who="one").body.count(b"event: done") == 1
-        assert ask(running.port, "GET", again, who="one").status == 200
+def test_a_caller_has_so_many_streams_and_a_stream_that_ends_or_is_left_makes_room(house):
+    with Line(house.port, "one") as first:
+        stream = first.begin("POST", STREAM, {"input": "model b"})
+        run_id = run_of(stream)
+        again = f"/api/v1/runs/{run_id}/stream"
+        is_overloaded(ask(house.port, "GET", again, who="one"))
+    eventually(lambda: is_streamed(house.port, again))
+    assert ask(house.port, "POST", "/gates/b", who="free").status == 200
+    assert ask(house.port, "GET", again, who="one").body.count(b"event: done") == 1
+    assert ask(house.port, "GET", again, who="one").status == 200
 
 
 def run_of(stream):
@@ -224,15 +220,14 @@ def is_streamed(port, path):
         return line.begin("GET", path).status == 200
 
 
-@served
-def test_a_caller_has_so_many_sockets_and_one_that_is_closed_makes_room(kind, workers, tmp_path):
-    with gated(kind, tmp_path, workers) as running, opened(running.port, "two"):
-        with opened(running.port, "one"):
-            with pytest.raises(InvalidStatus) as refused, opened(running.port, "one"):
+def test_a_caller_has_so_many_sockets_and_one_that_is_closed_makes_room(house):
+    with opened(house.port, "free"):
+        with opened(house.port, "one"):
+            with pytest.raises(InvalidStatus) as refused, opened(house.port, "one"):
                 pass
             assert refused.value.response.status_code == 503
             assert int(refused.value.response.headers["retry-after"]) >= 1
-        eventually(lambda: is_let_in(running.port))
+        eventually(lambda: is_let_in(house.port))
 
 
 def is_let_in(port):
@@ -270,22 +265,19 @@ def out_of_tokens(running: server):
     assert ask(running.port, "POST", CHAT, {"message": "hello"}, who="usual").status == 200
 
 
-def test_runs_that_go_on_have_their_tokens_set_aside(tmp_path):
-    plans = {"few": {"tokens_per_day": 1500}}
-    keys = [key("few", plan="few"), key("usual")]
-    options = {"app": "slow_app:made", "plans": plans, "shutdown_drain_s": 0.2}
-    with guarded("serve", tmp_path, keys, **options) as running, ThreadPoolExecutor(2) as pool:
+def test_runs_that_go_on_have_their_tokens_set_aside(house):
+    with ThreadPoolExecutor(2) as pool:
         going = []
         for gate in ("c", "d"):
-            going.append(pool.submit(ask, running.port, "POST", CHAT, {"message": f"model {gate}"}, who="few"))
-            assert ask(running.port, "GET", f"/gates/{gate}", who="usual").status == 200
-        third = ask(running.port, "POST", CHAT, {"message": "hi"}, who="few")
+            going.append(pool.submit(ask, house.port, "POST", CHAT, {"message": f"model {gate}"}, who="thrifty"))
+            assert ask(house.port, "GET", f"/gates/{gate}", who="free").status == 200
+        third = ask(house.port, "POST", CHAT, {"message": "hi"}, who="thrifty")
+        for gate in ("c", "d"):
+            ask(house.port, "POST", f"/gates/{gate}", who="free")
         assert third.code == "rate_limit_exceeded"
         assert int(third.headers["retry-after"]) >= 1
-        for gate in ("c", "d"):
-            ask(running.port, "POST", f"/gates/{gate}", who="usual")
         assert [each.result().status for each in going] == [200, 200]
-        assert ask(running.port, "POST", CHAT, {"message": "hi"}, who="few").status == 200
+        assert ask(house.port, "POST", CHAT, {"message": "hi"}, who="thrifty").status == 200
 
 
 @served
