@@ -3,7 +3,7 @@
 A server that queues a body's pieces for the app reads no further once its queue is full; hypercorn then cannot even
 tell the app that the answer is out, so that connection and task would stay for ever. And a connection that is closed
 while bytes of the client are on their way is reset, and the reset may overtake the answer (RFC 9112 section 9.6). So
-the end of the answer waits for that of the body, within `LINGER_S` and `LINGER_BYTES`; its client has it all before.
+the end of the answer waits for that of the body, within the bounds below; its client has all of it before.
 """
 
 import asyncio
@@ -14,6 +14,8 @@ from argentor_asgi.asgi.types import Receive, Scope, Send
 
 LINGER_S = 2.0
 """How long the rest of a body may still come once its answer is out."""
+SILENCE_S = 0.5
+"""How long nothing of it may come, lest a client that sends no more waits for the end of its connection."""
 LINGER_BYTES = 32 * 1024 * 1024
 """How much of it may come."""
 
@@ -33,14 +35,17 @@ class Unread(Watched):
         """Begin with nothing of it."""
         self._receive = receive
         self._sweeper = sweeper
+        self._taken_bytes = self._seen_bytes = 0
+        self._ends = float("inf")
         self._enough = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
 
     def due(self, now: float) -> None:
-        """Let the answer end."""
-        del now
-        self.deadline = float("inf")
-        self._enough.set()
+        """Let the answer end if it has waited long enough, or since the last look for nothing."""
+        if now >= self._ends or self._taken_bytes == self._seen_bytes:
+            self._enough.set()
+        self._seen_bytes = self._taken_bytes
+        self.deadline = min(now + SILENCE_S, self._ends)
 
     async def answer(  # noqa: PLR0917  called in one place, by the app
         self, scope: Scope, fields: Fields, send: Send, status: int, out: list[tuple[bytes, bytes]], body: bytes
@@ -58,7 +63,8 @@ class Unread(Watched):
             if not has_all:
                 self._reader = self._reader or asyncio.create_task(self._discard())
                 await send({"type": "http.response.body", "body": body, "more_body": True})
-                self._sweeper.watch(self, LINGER_S)
+                self._ends, self._seen_bytes = self._sweeper.clock() + LINGER_S, self._taken_bytes
+                self._sweeper.watch(self, SILENCE_S)
                 await self._enough.wait()
                 body = b""
             await send({"type": "http.response.body", "body": body})
@@ -74,13 +80,13 @@ class Unread(Watched):
 
     async def _discard(self) -> None:
         """Read until the body or its client ends; beyond the bound too, since the server needs it to end the answer."""
-        left, more = LINGER_BYTES, True
+        more = True
         try:
             while more:
                 message = await self._receive()
                 more = message.get("more_body", False)
-                left -= len(message.get("body", b""))
-                if left <= 0:
+                self._taken_bytes += len(message.get("body", b""))
+                if self._taken_bytes >= LINGER_BYTES:
                     self._enough.set()
                     await asyncio.sleep(0)
         finally:

@@ -11,7 +11,7 @@ from argentor_asgi.asgi.request import Request
 from argentor_asgi.asgi.response import Response
 from argentor_asgi.asgi.route import route
 from argentor_asgi.asgi.types import Message
-from argentor_asgi.asgi.unread import LINGER_BYTES, LINGER_S, Unread, announces_body
+from argentor_asgi.asgi.unread import LINGER_BYTES, LINGER_S, SILENCE_S, Unread, announces_body
 
 PIECE = b"x" * (1024 * 1024)
 CLOSE = (b"connection", b"close")
@@ -152,16 +152,30 @@ async def test_no_more_is_waited_for_than_the_bound(more: int):
     sweeper.close()
 
 
-@pytest.mark.parametrize(("seconds", "ended"), [(LINGER_S - 0.01, False), (LINGER_S, True)])
-async def test_no_longer_is_waited_than_the_bound(seconds: float, ended: bool):
+@pytest.mark.parametrize(
+    ("looks", "more", "ended"),
+    [
+        ([SILENCE_S - 0.01], False, False),
+        ([SILENCE_S], False, True),
+        ([SILENCE_S], True, False),
+        ([0.5, 1.0, 1.5, LINGER_S - 0.01], True, False),
+        ([0.5, 1.0, 1.5, LINGER_S], True, True),
+    ],
+)
+async def test_no_longer_is_waited_than_the_bounds(looks: list[float], more: bool, ended: bool):
     now = 0.0
     server, sweeper = Queueing(1, ends=False), Sweeper(lambda: now, 60.0)
     reader = asyncio.create_task(server.put())
     scope, fields = posted("/deaf", CHUNKED), {b"transfer-encoding": b"chunked"}
     answering = asyncio.create_task(Unread(server.receive, sweeper).answer(scope, fields, server.send, 200, [], b""))
     await until(lambda: sweeper.watching)
-    now = seconds
-    sweeper.sweep()
+    for look in looks:
+        now = look
+        if more:
+            await server._queue.put({"type": "http.request", "body": b"x", "more_body": True})
+        for _ in range(5):
+            await asyncio.sleep(0)
+        sweeper.sweep()
     for _ in range(5):
         await asyncio.sleep(0)
     assert server.closed is ended

@@ -20,8 +20,8 @@ REFUSALS = {400, 408, 411, 413, 414, 431, 501, 505}
 BROKEN_CHUNK = {"granian": 500}
 """What a server answers, in its own words, when a chunk cannot be read and the gateway waits for it."""
 PATIENCE_S = 10.0
-QUIET_S = 0.5
-"""How long a connection may be silent after an answer until it counts as kept open."""
+QUIET_S = 1.5
+"""How long a connection may be silent after an answer until it counts as kept open; a body is waited for so long."""
 AT_ONCE = 8
 HOST = b"Host: localhost\r\n"
 JSON = HOST + b"Content-Type: application/json\r\n"
