@@ -1,5 +1,6 @@
 """Makes the helper modules beside this file importable, and in CI turns a test that is left out into a failure."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -7,6 +8,12 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+def pytest_collection_finish():
+    """Keep the thousands of collected tests out of every collection of garbage that a test brings about."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -133,6 +133,7 @@ async def doors(
     agent: dict | None = None,
     store: FaultyStore | None = None,
     drain_s: float = 4.0,
+    total_s: float = 30.0,
     **more: object,
 ) -> AsyncIterator[Doors]:
     """Hold a gateway between its start and its stop; at the end whatever is parked is released."""
@@ -142,7 +143,7 @@ async def doors(
         auth=Auth(api_keys=tuple(Secret(f"{name}:{KEYS[name]}") for name in keys)),
         limits=Limits(**(limits or {})),
         agent=Agent(**(agent or {})),
-        shutdown=Shutdown(drain_s=drain_s),
+        shutdown=Shutdown(drain_s=drain_s, total_s=total_s),
         log=Log(access=False),
     )
     made = gateway(config, agent=backend, sessions=store, **more)

@@ -245,7 +245,7 @@ async def test_a_clean_start_and_end_logs_no_warning_and_leaves_no_task(caplog):
 
 
 async def test_the_end_gives_runs_their_time_and_stops_those_that_need_more():
-    async with doors(HALVES, drain_s=0.6) as house:
+    async with doors(HALVES, drain_s=0.1, total_s=1.0) as house:
         asking = house.begin("POST", CHAT, {"message": "hi"})
         await soon(house.backend.parked.wait())
         house.drain.begin("test")

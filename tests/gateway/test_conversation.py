@@ -435,7 +435,7 @@ async def test_a_drain_cuts_a_client_that_does_not_read_when_its_time_is_over(ca
 
         return slowed
 
-    async with doors(drain_s=0.4, middleware=[slow]) as house:
+    async with doors(drain_s=0.1, total_s=1.0, middleware=[slow]) as house:
         async with websocket(house.app, "/ws", headers=house.headers()) as peer:
             with caplog.at_level(logging.INFO, "argentor.ws"):
                 house.drain.begin("test")
@@ -445,7 +445,7 @@ async def test_a_drain_cuts_a_client_that_does_not_read_when_its_time_is_over(ca
 
 
 async def test_a_goodbye_gives_what_is_owed_its_time_and_no_more():
-    async with doors(HALVES, drain_s=0.6) as house, house.talk() as talk:
+    async with doors(HALVES, drain_s=0.2, total_s=5.0) as house, house.talk() as talk:
         talk.say(content="hi")
         await talk.until("text_delta")
         house.drain.begin("test")

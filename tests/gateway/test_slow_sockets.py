@@ -9,7 +9,7 @@ from asgi_driver import begin, http, lifespan, soon, websocket
 from scripted_backend import Park, ScriptedBackend, answer
 
 from argentor_asgi.compose import gateway
-from argentor_asgi.config import Config, Shutdown, Storage
+from argentor_asgi.config import Config, Log, Shutdown, Storage
 from argentor_asgi.gateway.outbox import ANSWERS
 from argentor_asgi.ops.clock import SystemClock
 from argentor_asgi.protocol.llm import Finish, TextPiece
@@ -20,9 +20,11 @@ HALVES = [TextPiece("half "), Park(), TextPiece("whole"), Finish("stop")]
 CHAT = "/api/v1/chat/stream"
 
 
-def made(*scripts, middleware=(), url="memory://", drain_s=25.0):
+def made(*scripts, middleware=(), url="memory://", drain_s=15.0, total_s=30.0):
     backend = ScriptedBackend(*scripts)
-    config = Config(storage=Storage(url=url), shutdown=Shutdown(drain_s=drain_s))
+    config = Config(
+        storage=Storage(url=url), log=Log(access=False), shutdown=Shutdown(drain_s=drain_s, total_s=total_s)
+    )
     return gateway(config, agent=backend, middleware=middleware), backend
 
 
@@ -183,7 +185,7 @@ async def test_a_stream_whose_client_left_before_its_first_byte_ends_its_run_whe
 
 async def test_a_message_that_waits_for_its_turn_when_the_gateway_stops_is_kept_in_its_session(tmp_path):
     url = f"sqlite:///{tmp_path / 'kept.db'}"
-    house, backend = made(HALVES, url=url, drain_s=1.0)
+    house, backend = made(HALVES, url=url, drain_s=0.2, total_s=8.0)
     async with lifespan(house.app), websocket(house.app, "/ws", headers=headers()) as peer:
         session_id = (await frame(peer))["session_id"]
         peer.put("one")

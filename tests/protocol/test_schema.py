@@ -220,7 +220,7 @@ def test_digits_that_are_no_integer_may_be_many(body):
 
 
 @given(st.recursive(st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(), st.lists))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_only_integers_beyond_64_bits_are_refused_of_any_document(value):
     def longs(value):
         if isinstance(value, list):
