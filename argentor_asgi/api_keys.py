@@ -18,7 +18,9 @@ _KEY = re.compile(
 _PLAIN_KEY = re.compile(r"[\x21-\x7e]{1,1024}")
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_SCOPE = re.compile(r"[a-z][a-z0-9_-]{0,63}:(?:read|write)|admin|\*")
+SCOPE = r"^(?:[a-z][a-z0-9_-]{0,63}:(?:read|write)|admin|\*)$"
+"""What a scope looks like, as JSON Schema has it too."""
+_SCOPE = re.compile(SCOPE)
 _RESERVED_NAMES = frozenset({"anonymous", "sha256"})
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Final, Literal
 
 from argentor_asgi.api.paging import Cursor, Limit, next_page
-from argentor_asgi.api_keys import NAME_CHARACTERS, SCOPES, ApiKey
+from argentor_asgi.api_keys import NAME_CHARACTERS, SCOPE, SCOPES, ApiKey
 from argentor_asgi.asgi.request import Request
 from argentor_asgi.asgi.response import Reply
 from argentor_asgi.asgi.route import route
@@ -27,9 +27,11 @@ SERVER_ERROR: Final = 500
 class KeyRequest:
     """What a new key is to be. Without `tenant`, of your own; without `plan`, under the usual limits."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS, description="What people call it.")]
+    name: Annotated[
+        str, Meta(min_length=1, max_length=NAME_CHARACTERS, pattern=r"\S", description="What people call it.")
+    ]
     scopes: Annotated[
-        list[str],
+        list[Annotated[str, Meta(pattern=SCOPE)]],
         Meta(
             min_length=1,
             max_length=SCOPES,

