@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from argentor_asgi.asgi.bind import rendered
 from argentor_asgi.asgi.deadline import Watched
-from argentor_asgi.asgi.head import CLOSE, Fields, is_http1
+from argentor_asgi.asgi.head import CLOSE, Fields, announces_body, is_http1
 from argentor_asgi.asgi.request import ClientDisconnected, Request, sane_id
 from argentor_asgi.asgi.response import Answered, EventStream, problem, whole
 from argentor_asgi.asgi.route import Route
@@ -24,7 +24,7 @@ from argentor_asgi.asgi.router import Router
 from argentor_asgi.asgi.shell import Ids, Shell
 from argentor_asgi.asgi.stream import CLIENT_LEFT, Streaming
 from argentor_asgi.asgi.types import App, Headers, Receive, Scope, Send
-from argentor_asgi.asgi.unread import Unread, announces_body
+from argentor_asgi.asgi.unread import Unread
 from argentor_asgi.errors import GatewayError, Internal, RequestTimeout
 from argentor_asgi.protocol.trace import Trace, parse
 
@@ -78,7 +78,7 @@ def _server(  # noqa: C901, PLR0915  as the one function in it
         try:
             if not life.started:
                 await life.start()
-            fields = head(scope)
+            fields, has_body = head(scope)
             # PERF: `in` before anything is called for what hardly any request has.
             if b"x-request-id" in fields:
                 id_bytes = sane_id(fields, span)
@@ -98,6 +98,7 @@ def _server(  # noqa: C901, PLR0915  as the one function in it
                 answered = rendered(await answer(request), row, id_bytes, request.answer_headers)
         except (Exception, CancelledError) as error:  # noqa: BLE001  the error boundary
             fields = dict(scope["headers"])
+            has_body = announces_body(scope, fields)
             id_bytes = sane_id(fields, id_bytes)
             more = ((b"x-trace-id", trace_id),) if request is None else request.answer_headers
             answered = _recovered(error, id_bytes, more, watched, log)
@@ -115,14 +116,7 @@ def _server(  # noqa: C901, PLR0915  as the one function in it
             elif out is not None:
                 if scope["method"] == "HEAD":
                     body = b""
-                # PERF: the look-ups come first that settle it for nearly all requests.
-                if (
-                    (request is None or request.is_unread)
-                    and (
-                        b"content-length" in fields or scope["http_version"] != "1.1" or b"transfer-encoding" in fields
-                    )
-                    and announces_body(scope, fields)
-                ):
+                if has_body and (request is None or request.is_unread):
                     await Unread(receive, sweeper).answer(scope, fields, send, status, out, body)
                 else:
                     await send({"type": "http.response.start", "status": status, "headers": out})

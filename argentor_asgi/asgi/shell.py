@@ -65,7 +65,7 @@ class Shell:
     lifespan: Lifespan
     sweeper: Sweeper
     ids: Iterator[bytes]
-    head: Callable[[Scope], Fields]
+    head: Callable[[Scope], tuple[Fields, bool]]
     trace_prefix: bytes
     log: logging.Logger
     body_bytes: int

@@ -20,14 +20,6 @@ LINGER_BYTES = 32 * 1024 * 1024
 """How much of it may come."""
 
 
-def announces_body(scope: Scope, fields: Fields) -> bool:
-    """Say whether a body may follow the head: HTTP/1 has to announce one, later versions need not."""
-    length = fields.get(b"content-length")
-    if length is None:
-        return b"transfer-encoding" in fields or not is_http1(scope)
-    return length != b"0"
-
-
 class Unread(Watched):
     """A body that nobody reads, on its way in beside its answer."""
 

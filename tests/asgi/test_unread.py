@@ -11,7 +11,7 @@ from argentor_asgi.asgi.request import Request
 from argentor_asgi.asgi.response import Response
 from argentor_asgi.asgi.route import route
 from argentor_asgi.asgi.types import Message
-from argentor_asgi.asgi.unread import LINGER_BYTES, LINGER_S, SILENCE_S, Unread, announces_body
+from argentor_asgi.asgi.unread import LINGER_BYTES, LINGER_S, SILENCE_S, Unread
 
 PIECE = b"x" * (1024 * 1024)
 CLOSE = (b"connection", b"close")
@@ -204,20 +204,3 @@ async def test_a_client_that_leaves_ends_the_waiting():
     asyncio.get_running_loop().call_soon(server._queue.put_nowait, {"type": "http.disconnect"})
     await exchanged(server, posted("/deaf", ("content-length", "5")))
     assert server.closed
-
-
-@pytest.mark.parametrize(
-    ("fields", "version", "announced"),
-    [
-        ({}, "1.1", False),
-        ({}, "1.0", False),
-        ({}, "2", True),
-        ({b"content-length": b"0"}, "1.1", False),
-        ({b"content-length": b"0"}, "2", False),
-        ({b"content-length": b"1"}, "1.1", True),
-        ({b"content-length": b"x"}, "1.1", True),
-        ({b"transfer-encoding": b"chunked"}, "1.1", True),
-    ],
-)
-def test_a_body_is_announced_by_its_framing(fields: dict[bytes, bytes], version: str, announced: bool):
-    assert announces_body({"http_version": version}, fields) is announced
