@@ -226,7 +226,7 @@ ODD = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.dictionaries(FIELDS, ODD, max_size=5), max_size=3) | ODD, ODD)
 def test_any_rows_are_taken_or_refused_in_words(rows: object, plans: object):
     environ = {"ARGENTOR_AUTH_KEYS": json.dumps(rows), "ARGENTOR_PLANS": json.dumps(plans)}

@@ -479,7 +479,7 @@ TOKENS = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.binary(max_size=20) | st.lists(TOKENS, max_size=14).map(b"".join), st.sampled_from([object, dict, Leaf, Tree])
 )

@@ -79,6 +79,7 @@ def test_what_is_no_network_is_refused_by_name(entry):
 # --- the walk ----------------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=50)
 @given(
     st.lists(written(TRUSTED | FOREIGN | HIDDEN), max_size=3),
     written(FOREIGN),
@@ -100,6 +101,7 @@ def test_a_hop_that_is_no_address_leaves_the_last_one_that_was_trusted(invented,
     assert by_custom(", ".join([*invented, hidden, *proxies])) == last
 
 
+@settings(max_examples=50)
 @given(
     st.lists(written(TRUSTED | FOREIGN), max_size=3),
     written(FOREIGN),
@@ -175,7 +177,7 @@ def test_a_hop_that_the_cut_goes_through_does_not_count():
     assert by_custom("x" * (HEADER_BYTES + 1)) == PEER
 
 
-@settings(max_examples=300)
+@settings(max_examples=50)
 @given(st.binary(max_size=80), st.binary(max_size=80), st.sampled_from([PEER, None, "/run/x.sock", "", "8.8.8.8"]))
 def test_any_bytes_give_an_address_or_the_peer(forwarded, forwarded_for, peer):
     found = client_address(peer, forwarded, forwarded_for, UNIX)
