@@ -30,6 +30,7 @@ PLANS = {
     "single": {"requests_per_minute": 1},
     "one": {"runs": 1, "streams": 1, "connections": 1},
     "thrifty": {"tokens_per_day": 1500},
+    "careful": {"tokens_per_day": 1500, "runs": 1, "streams": 1},
 }
 """Each test uses up the plans of its own."""
 
@@ -238,6 +239,22 @@ def is_let_in(port):
         return False
 
 
+def test_what_fails_or_is_cancelled_gives_back_what_it_held(house):
+    for body in ({"message": " "}, {"message": "x" * 200_000}, {"message": 7}) * 3:
+        assert ask(house.port, "POST", CHAT, body, who="careful").status in {400, 413, 422}
+    for number in range(3):  # each reserves more than half of a day
+        with Line(house.port, "careful") as line:
+            run_id = run_of(line.begin("POST", STREAM, {"input": f"model e{number}"}))
+            assert ask(house.port, "POST", f"/api/v1/runs/{run_id}/cancel", who="careful").status == 202
+        eventually(lambda run_id=run_id: is_cancelled(house.port, run_id))
+    got = eventually(lambda: ask(house.port, "POST", CHAT, {"message": "hi"}, who="careful"))
+    assert got.status == 200
+
+
+def is_cancelled(port, run_id):
+    return ask(port, "GET", f"/api/v1/runs/{run_id}", who="careful").json()["status"] == "cancelled"
+
+
 def test_tokens_of_a_day_are_counted_as_used_and_remembered_over_a_restart(tmp_path):
     plans = {"few": {"tokens_per_day": 150}}
     keys = [key("few", plan="few"), key("usual")]
@@ -289,6 +306,20 @@ def test_callers_without_a_key_are_told_apart_by_address_and_a_proxy_nobody_trus
         made_up += [{"Forwarded": f"for=192.0.2.{number}"} for number in range(4)]
         statuses = [ask(running.port, "GET", CHEAP, headers=headers).status for headers in made_up]
         assert statuses == [200, 200, *[429] * 6]
+
+
+def test_a_key_that_a_caller_makes_up_is_no_quota_of_its_own(tmp_path):
+    with guarded("serve", tmp_path, limits_requests_per_minute=2, **ANYBODY) as running:
+        statuses = [ask(running.port, "GET", CHEAP, text=f"made-up-{number}").status for number in range(6)]
+        assert statuses == [200, 200, 429, 429, 429, 429]
+
+
+def test_a_caller_who_is_refused_takes_nothing_from_the_others(tmp_path):
+    limits = {"limits_requests_per_second": 1, "limits_burst": 10, "plans": {"few": {"requests_per_minute": 3}}}
+    with guarded("serve", tmp_path, [key("few", plan="few"), key("you")], **limits) as running:
+        with Line(running.port, "few") as line:
+            assert [line.ask("GET", CHEAP).status for _ in range(100)].count(200) == 3
+        assert [ask(running.port, "GET", CHEAP, who="you").status for _ in range(7)] == [200] * 7
 
 
 @served
