@@ -9,9 +9,7 @@ stream that fails ends its body cleanly (`stream`).
 
 import logging
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from functools import partial
-from types import coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TypeAlias
 
 from argentor_asgi.asgi.bind import rendered
@@ -22,14 +20,12 @@ from argentor_asgi.asgi.response import Answered, EventStream, problem, whole
 from argentor_asgi.asgi.route import Route
 from argentor_asgi.asgi.router import Router
 from argentor_asgi.asgi.shell import Ids, Shell
+from argentor_asgi.asgi.steps import Steps, resumed
 from argentor_asgi.asgi.stream import CLIENT_LEFT, Streaming
 from argentor_asgi.asgi.types import App, Headers, Receive, Scope, Send
 from argentor_asgi.asgi.unread import Unread
 from argentor_asgi.errors import GatewayError, Internal, RequestTimeout
 from argentor_asgi.protocol.trace import Trace, parse
-
-Steps: TypeAlias = Generator[object, object, None]
-"""A request being served, from one wait to the next."""
 
 Served: TypeAlias = tuple[Route, Callable[..., Awaitable[object]], bool]
 """A row and its guarded endpoint; the flag says that it is called without the request, since it asks nothing of it."""
@@ -138,7 +134,7 @@ def _traced(fields: Fields, own: bytes) -> tuple[Trace | None, bytes]:
     return outer, own if outer is None else outer.trace_id
 
 
-async def _watch(shell: Shell, watched: list[Watched], steps: Steps, waiting: object) -> None:
+async def _watch(shell: Shell, watched: list[Watched], steps: Steps[None], waiting: object) -> None:
     """Go on with a request that waits, from now on under its deadline: for its answer, or for sending that.
 
     A stream that has begun has deadlines of its own.
@@ -149,28 +145,9 @@ async def _watch(shell: Shell, watched: list[Watched], steps: Steps, waiting: ob
         watched[:] = [Watched()]
         sweeper.watch(watched[0], seconds)
     try:
-        await _resumed(steps, waiting)
+        await resumed(steps, waiting)
     finally:
         sweeper.leave(watched[0])
-
-
-@coroutine
-def _resumed(steps: Steps, waiting: object) -> Generator[object, object, None]:
-    """Await the rest of a coroutine that was begun by hand and now waits for `waiting` (PEP 380)."""
-    while True:
-        try:
-            sent = yield waiting
-        except GeneratorExit:
-            steps.close()
-            raise
-        except BaseException as error:  # noqa: BLE001  whatever is thrown in is the coroutine's to handle
-            step = partial(steps.throw, error)
-        else:
-            step = partial(steps.send, sent)
-        try:
-            waiting = step()
-        except StopIteration:
-            return
 
 
 async def _streamed(stream: EventStream, request: Request, send: Send, watched: list[Watched], shell: Shell) -> int:

@@ -1,6 +1,7 @@
 """What lets the fast path of `asgi.head` not look into values: the servers refuse NUL, CR and LF in them by themselves.
 
-A bare line feed with a field behind it ends the line (RFC 9112 section 2.2), so that no value has it either; nor has one that was folded, whose break is a space by then (section 5.2).
+A bare line feed with a field behind it ends the line (RFC 9112 section 2.2), so that no value has it either. The break
+of a folded one is a space by then (section 5.2).
 """
 
 import socket
