@@ -193,7 +193,7 @@ async def stream_chat(
         run_id, after = (await services.dispatch.start(principal, ask)).id, 0
     reader = await services.runs.reader(scope_of(principal), run_id, after=after)
     await reader.prime()
-    return event_stream(services, account, reader, cancel_on_close=on_disconnect == "cancel")
+    return event_stream(services, principal, account, reader, cancel_on_close=on_disconnect == "cancel")
 
 
 @route("POST", "/api/v1/agent/chat", needs="chat:write", errors=(*REFUSALS, RunNotFound, *FAILURES), tags=("chat",))
@@ -226,7 +226,9 @@ async def agent_status(services: Services) -> AgentStatus:
     return AgentStatus(is_ready, len(services.skills), backend.name, backend.model, len(services.runs))
 
 
-def event_stream(services: Services, account: Account, reader: Reader, *, cancel_on_close: bool = False) -> EventStream:
+def event_stream(
+    services: Services, principal: Principal, account: Account, reader: Reader, *, cancel_on_close: bool = False
+) -> EventStream:
     """Return the run behind `reader` as server-sent events, with heartbeats while it is silent.
 
     The stream counts for `account` until it is closed. Raises `Overloaded` when that has too many.
@@ -234,7 +236,7 @@ def event_stream(services: Services, account: Account, reader: Reader, *, cancel
 
     def abandoned() -> None:
         if cancel_on_close:
-            services.runs.abandon(scope_of(account.principal), reader.run.id)
+            services.runs.abandon(scope_of(principal), reader.run.id)
 
     with ExitStack() as held:
         held.enter_context(services.limiter.hold_stream(account))

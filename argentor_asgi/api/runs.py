@@ -79,7 +79,13 @@ async def read_run(services: Services, principal: Principal, run_id: UUID) -> Ru
     tags=("runs",),
 )
 async def stream_run(
-    services: Services, account: Account, run_id: UUID, after: After = 0, last_event_id: LastEventId = None
+    *,
+    services: Services,
+    principal: Principal,
+    account: Account,
+    run_id: UUID,
+    after: After = 0,
+    last_event_id: LastEventId = None,
 ) -> EventStream | None:
     """Replay the run's events from where you were (`Last-Event-ID`, else `after`), then follow it to its end.
 
@@ -88,11 +94,11 @@ async def stream_run(
     place = sse.place(last_event_id) if last_event_id else None
     if place is not None and place[0] == str(run_id):
         after = place[1]
-    reader = await services.runs.reader(scope_of(account.principal), str(run_id), after=after)
+    reader = await services.runs.reader(scope_of(principal), str(run_id), after=after)
     if reader.is_past_the_end:
         return None
     await reader.prime()
-    return event_stream(services, account, reader)
+    return event_stream(services, principal, account, reader)
 
 
 @route(

@@ -26,6 +26,8 @@ Out = TypeVar("Out")
 
 BEARERS = 4096
 """How many Authorization headers are known again without being read."""
+BEARER_BYTES = 512
+"""How long one may be to be remembered."""
 BEARER = b"bearer "
 """How an Authorization header begins whose key is what the caller was told by."""
 
@@ -114,7 +116,7 @@ class Gate:
             return caller, self._limiter.account(caller, address)
         bearer = incoming.fields.get(b"authorization")
         # Of another scheme it is not what was looked at, and must never open anything by itself.
-        if bearer is not None and bearer[: len(BEARER)].lower() == BEARER:
+        if bearer is not None and len(bearer) <= BEARER_BYTES and bearer[: len(BEARER)].lower() == BEARER:
             if len(self._bearers) >= BEARERS:
                 self._bearers.clear()
             self._bearers[bearer] = caller

@@ -17,7 +17,7 @@ from argentor_asgi.asgi.websocket import WebSocket
 from argentor_asgi.config import Auth, Limits, Plan, Secret
 from argentor_asgi.ops.drain import Drain
 from argentor_asgi.ops.metrics import Metrics
-from argentor_asgi.security.gate import BEARERS, Gate
+from argentor_asgi.security.gate import BEARER_BYTES, BEARERS, Gate
 from argentor_asgi.security.guard import Authenticator
 from argentor_asgi.security.keys import Credential, Keys
 from argentor_asgi.security.limits import Limiter
@@ -336,6 +336,14 @@ async def test_only_so_many_headers_are_remembered():
             assert len(porch.gate._bearers) <= BEARERS
     assert seen > BEARERS
     assert await porch.status(**bearer()) == 200
+
+
+async def test_a_header_that_is_padded_opens_and_is_not_remembered():
+    porch = Porch(key())
+    for padded in (BEARER_BYTES, BEARER_BYTES + 1):
+        header = f"Bearer{' ' * (padded - len('Bearer') - len(secret()))}{secret()}"
+        assert await porch.status(authorization=header) == 200
+        assert (header.encode() in porch.gate._bearers) == (padded == BEARER_BYTES)
 
 
 def _parts(headers: dict[str, str]) -> tuple[Any, ...]:
