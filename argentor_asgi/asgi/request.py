@@ -224,7 +224,7 @@ class Request(Incoming):
         data = bytearray()
         while self.is_unread:
             # PERF: begun by hand: a body that is there at once needs no deadline, which costs as much as reading it.
-            steps = self.next_event().__await__()
+            steps = self._event().__await__()
             try:
                 waiting = next(steps)
             except StopIteration as ended:
@@ -232,6 +232,10 @@ class Request(Incoming):
             else:
                 await self._wait(resumed(steps, waiting), data)
         return bytes(data)
+
+    async def _event(self) -> Message:
+        """Wait for the server's next event; a coroutine, since what a server returns may be something less."""
+        return await self.next_event()
 
     async def _wait(self, event: Awaitable[Message], data: bytearray) -> None:
         """Take the rest of a body that is not there yet, under its deadlines."""

@@ -300,6 +300,35 @@ async def test_a_client_that_leaves_in_its_body_is_told_apart(pieces: list[bytes
         await request(*pieces).body()
 
 
+class Plain:
+    """An awaitable as granian has them: it can be iterated over, and nothing else."""
+
+    def __init__(self, message: Message) -> None:
+        self._message = message
+        self._has_waited = False
+
+    def __await__(self) -> "Plain":
+        return self
+
+    def __iter__(self) -> "Plain":
+        return self
+
+    def __next__(self) -> None:
+        if self._has_waited:
+            raise StopIteration(self._message)
+        self._has_waited = True
+
+
+async def test_a_server_may_return_an_awaitable_that_is_no_coroutine():
+    pieces = [b"a", b"b"]
+
+    def receive() -> Plain:
+        piece = pieces.pop(0)
+        return Plain({"type": "http.request", "body": piece, "more_body": bool(pieces)})
+
+    assert await asked(scope_of("http", "/", [], method="POST"), receive, LIMIT).body() == b"ab"
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     n: int
