@@ -121,7 +121,7 @@ class BodyTimeout(GatewayError):
 
 
 class HttpVersionRefused(GatewayError):
-    """HTTP/2 without TLS is refused: a proxy that tunnels it cannot see the requests in it."""
+    """This version of HTTP is not served, or not this way: a proxy that tunnels HTTP/2 without TLS sees no request."""
 
     status, code, message = 505, "http_version_refused", "HTTP/2 is not served without TLS."
 
