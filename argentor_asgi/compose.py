@@ -5,7 +5,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from argentor_asgi.api import skills as skills_api
 from argentor_asgi.asgi.app import build
 from argentor_asgi.asgi.bind import Constant
 from argentor_asgi.asgi.openapi import document
+from argentor_asgi.asgi.request import Incoming
 from argentor_asgi.asgi.route import Handler, Route, Socket, routes_in, rows_of, unmatched
 from argentor_asgi.asgi.types import App, Middleware, Receive, Scope, Send
 from argentor_asgi.config import Config, check, load
@@ -114,11 +115,12 @@ def gateway(
     declared, rest = rows(*routes), unmatched()
     store = _store(config, tools.clock) if sessions is None else sessions
     backend = BuiltinBackend() if agent is None else agent
-    services = _services(config, tools, backend, store, skills, openapi=encode(_document(declared, config)))
+    authenticator = _authenticator(config, tools)
+    described = encode(_document(declared, config))
+    services = _services(config, tools, backend, store, skills, openapi=described, address_of=authenticator.address_of)
     tools.metrics.watch([*declared, rest])
     for hook in hooks:
         tools.drain.add(hook)
-    authenticator = _authenticator(config, tools)
     access = AccessLog(config.log.format) if config.log.access else None
     _publish(tools.metrics, tools, store, access)
     gate = _gate(config, tools, authenticator)
@@ -276,7 +278,14 @@ def _gate(config: Config, tools: _Tools, authenticator: Authenticator) -> Gate:
 
 
 def _services(
-    config: Config, tools: _Tools, backend: LlmBackend, store: Store, skills: Sequence[Skill], *, openapi: bytes
+    config: Config,
+    tools: _Tools,
+    backend: LlmBackend,
+    store: Store,
+    skills: Sequence[Skill],
+    *,
+    openapi: bytes,
+    address_of: Callable[[Incoming], str | None],
 ) -> Services:
     clock, metrics, drain, limits = tools.clock, tools.metrics, tools.drain, config.limits
     registry = with_help(SkillRegistry([*default_skills(store), *skills]))
@@ -322,6 +331,7 @@ def _services(
         metrics=metrics,
         health=Health(probes=probes, drain=drain, clock=clock, mounted={"rest_api": True, "control_plane": False}),
         drain=drain,
+        address_of=address_of,
         started_s=clock.monotonic(),
         started_at=clock.now(),
         openapi=openapi,

@@ -89,8 +89,9 @@ def parts_of(config, *, store=None, backend=None, access=None):
     """Return what `compose` hands to the lifecycle."""
     tools = compose._tools(config)
     store, backend = store or FaultyStore(), backend or ScriptedBackend()
-    services = compose._services(config, tools, backend, store, (), openapi=b"{}")
-    return Parts(services, tools.keys, compose._authenticator(config, tools), access)
+    authenticator = compose._authenticator(config, tools)
+    services = compose._services(config, tools, backend, store, (), openapi=b"{}", address_of=authenticator.address_of)
+    return Parts(services, tools.keys, authenticator, access)
 
 
 def config(directory=None, **more):

@@ -51,6 +51,7 @@ async def begin_drain(
         principal=principal.id,
         tenant=principal.tenant,
         request_id=request.id,
+        address=services.address_of(request),
         details={"reason": reason},
     )
     drain.begin(f"{principal.id}: {reason}")

@@ -202,7 +202,7 @@ def _audited(
             principal=principal.id,
             tenant=principal.tenant,
             request_id=request.id,
-            address=request.client,
+            address=services.address_of(request),
             details={"by_key": principal.key_id, **details, **more},
         )
 

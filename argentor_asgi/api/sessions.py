@@ -122,6 +122,6 @@ async def delete_session(
         tenant=principal.tenant,
         session_id=str(session_id),
         request_id=request.id,
-        address=request.client,
+        address=services.address_of(request),
     )
     return SessionDeleted(deleted=True, session_id=str(session_id))

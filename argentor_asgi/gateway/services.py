@@ -1,10 +1,12 @@
 """Everything that a route may use, in one frozen place: no globals, no container (design 5.4)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from argentor_asgi.agent.backends import LlmBackend
 from argentor_asgi.agent.skills import SkillRegistry
+from argentor_asgi.asgi.request import Incoming
 from argentor_asgi.config import Config
 from argentor_asgi.gateway.connections import Connections
 from argentor_asgi.gateway.dispatch import Dispatch
@@ -23,7 +25,7 @@ from argentor_asgi.sessions.session import Store
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the gateway is made of, made once at start."""
+    """What the gateway is made of, made once at start. `address_of`: a client's address, behind trusted proxies too."""
 
     config: Config
     clock: Clock
@@ -41,6 +43,7 @@ class Services:
     metrics: Metrics
     health: Health
     drain: Drain
+    address_of: Callable[[Incoming], str | None]
     started_s: float
     started_at: datetime
     openapi: bytes

@@ -94,14 +94,14 @@ class Gate:
                 account = limiter.account(principal, None)
             else:
                 principal, account = self._recognised(incoming, now)
+            incoming.principal = principal
+            incoming.account = account
             limiter.take(account, now)
             incoming.answer_headers += limiter.fields(account, now)
             # Never `account.principal`: beyond the limiter's bound, callers share an account, which is nobody's.
             if enough.isdisjoint(principal.scopes):
                 self._refusals.unscoped(needs, incoming, principal)
                 raise Forbidden(f"Your key does not have the scope {needs}.")
-            incoming.principal = principal
-            incoming.account = account
             return endpoint(incoming)
 
         return guarded

@@ -29,7 +29,7 @@ class Site:
         self.drain = Drain(clock=SystemClock(), drain_s=5.0)
         self.drain.hook("drain", "work", self.go.wait)
         self.audit = Audit(directory, clock=SystemClock(), file_bytes=10**6, retention_days=1)
-        services = SimpleNamespace(drain=self.drain, audit=self.audit)
+        services = SimpleNamespace(drain=self.drain, audit=self.audit, address_of=lambda request: request.client)
         provide = {Services: Constant(services), Principal: Constant(OPERATOR)}
         self.app = app_of(begin_drain, drain_status, provide=provide)
 

@@ -50,6 +50,7 @@ class Doors:
             clock=house.clock,
             audit=self.audit,
             connections=Connections(limit=1),
+            address_of=lambda request: request.client,
         )
         handlers = [row.handler for row in routes_in(api)]
         provide = {Services: Constant(services), Principal: lambda _: self.by}
