@@ -2,8 +2,8 @@
 
 Every check that it has is on, with these exceptions:
 
-- `ignored_auth`: a gateway without keys serves everybody on its machine, and one with keys soon answers 429 to who sends
-  one wrong key after the other, where the check wants 401 each time; `test_routes_guarded` walks every route instead.
+- `ignored_auth`: a gateway without keys serves everybody on its machine, and one with keys soon answers 429 to whoever
+  sends one wrong key after the other, where the check wants 401; `test_routes_guarded` walks every route instead.
 - `positive_data_acceptance` takes more statuses where a good request may still be refused for what no schema can say: a
   cursor that this gateway did not make, a model that it does not serve, an Idempotency-Key used for another body, a
   session that is busy, a run that is nobody's, a plan that is not configured, an integer of more than 64 bits in a
