@@ -44,6 +44,8 @@ CLOSE_S: Final = 0.3
 """What a goodbye keeps of its time for the close itself."""
 BYE_S: Final = 0.2
 """How long the last frame may take; a client that does not read is closed without it."""
+LEAVE_S: Final = 1.0
+"""How long the close itself may take."""
 NORMAL: Final = Farewell(1000, "", "")
 """The close of a socket whose client has left, or that has nothing more to say."""
 NOT_TEXT: Final = Farewell(1003, "not_text", "Only text frames are understood.")
@@ -138,13 +140,15 @@ class Conversation:
         for run_id in self._cancel_on_close:
             self._services.runs.abandon(self._scope, run_id)
         if farewell is not NORMAL:
-            await self._say(ws_session.bye(farewell))
-        await self._socket.close(farewell.code, farewell.reason)
+            await self._within(BYE_S, self._socket.send(ws_session.bye(farewell)))
+        # granian, which closes its sockets itself when it stops, may take a close of ours and never answer.
+        await self._within(LEAVE_S, self._socket.close(farewell.code, farewell.reason))
 
-    async def _say(self, frame: bytes) -> None:
+    async def _within(self, seconds: float, step: Coroutine[None, None, None]) -> None:
+        """Take a last step, or give it up: nobody may hold a socket that is over."""
         try:
-            async with asyncio.timeout(BYE_S):
-                await self._socket.send(frame)
+            async with asyncio.timeout(seconds):
+                await step
         except (TimeoutError, Disconnected):
             pass
 

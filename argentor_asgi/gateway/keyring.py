@@ -141,10 +141,10 @@ class Keyring:
             return revoked
 
     async def read(self, by: Principal, key_id: str) -> AnyKey:
-        """Return the key, also one that was revoked. Raises `KeyNotFound`, `Forbidden`, `StorageUnavailable`."""
+        """Return the key. Raises `KeyNotFound`, also for one that was revoked, `Forbidden`, `StorageUnavailable`."""
         self._refuse_anonymous(by)
         found = self._configured.get(key_id) or await self._store.get_key(key_id)
-        if found is None or not _may_see(by, found):
+        if found is None or not _may_see(by, found) or (isinstance(found, StoredKey) and found.revoked_at is not None):
             raise KeyNotFound
         return found
 
