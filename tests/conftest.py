@@ -6,6 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A hundred examples each is three seconds that find nothing; what needs more says so itself.
+settings.register_profile("house", max_examples=40)
+settings.load_profile("house")
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -22,6 +22,8 @@ from argentor_asgi.gateway.services import Services
 from argentor_asgi.protocol.llm import Finish, TextPiece
 from argentor_asgi.sessions.session import Scope
 
+pytestmark = pytest.mark.slow
+
 QUIET = Log(access=False)
 MEMORY = Config(storage=Storage(url="memory://"), log=QUIET)
 LOCAL = {"host": "localhost"}

@@ -27,6 +27,8 @@ from argentor_asgi.protocol.messages import Usage
 from argentor_asgi.security.identity import Principal
 from argentor_asgi.sessions.session import Scope
 
+pytestmark = pytest.mark.slow
+
 ME = Scope("me")
 
 

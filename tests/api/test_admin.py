@@ -16,6 +16,8 @@ from argentor_asgi.ops.clock import SystemClock
 from argentor_asgi.ops.drain import Drain
 from argentor_asgi.security.identity import Principal
 
+pytestmark = pytest.mark.slow
+
 DRAIN = "/api/v1/admin/drain"
 HOST = {"host": "localhost"}
 OPERATOR = Principal("ops", "acme")

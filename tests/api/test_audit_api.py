@@ -12,6 +12,8 @@ from argentor_asgi.asgi.route import routes_in
 from argentor_asgi.gateway.services import Services
 from argentor_asgi.security.identity import Principal
 
+pytestmark = pytest.mark.slow
+
 ROOT = Principal("root")
 ADMIN = Principal("admin", "acme", frozenset({"audit:read", "admin"}))
 CLERK = Principal("clerk", "acme", frozenset({"audit:read"}))

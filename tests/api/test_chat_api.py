@@ -12,6 +12,8 @@ from scripted_backend import Park, answer
 from argentor_asgi.errors import ContentFiltered, ProviderUnavailable, StorageUnavailable
 from argentor_asgi.protocol.llm import Finish, TextPiece, ToolArgs, ToolEnd, ToolStart
 
+pytestmark = pytest.mark.slow
+
 HALVES = [TextPiece("half "), Park(), TextPiece("whole"), Finish("stop")]
 
 

@@ -21,6 +21,8 @@ from argentor_asgi.gateway.connections import Connections
 from argentor_asgi.gateway.services import Services
 from argentor_asgi.security.identity import ANONYMOUS, Principal
 
+pytestmark = pytest.mark.slow
+
 OPS = ApiKey("ops", sha256(b"configured").digest(), plan="pro")
 KEYS = "/api/v1/keys"
 TICKET = "/api/v1/ws-ticket"

@@ -13,6 +13,8 @@ from argentor_asgi.compose import openapi
 from argentor_asgi.errors import ProviderUnavailable, StorageUnavailable
 from argentor_asgi.protocol.llm import Finish, TextPiece
 
+pytestmark = pytest.mark.slow
+
 HALVES = [TextPiece("half "), Park(), TextPiece("whole"), Finish("stop")]
 OPENMETRICS = "application/openmetrics-text"
 

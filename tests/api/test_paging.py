@@ -2,10 +2,13 @@
 
 from urllib.parse import parse_qs, urljoin, urlsplit
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from argentor_asgi.api.paging import next_page
+
+pytestmark = pytest.mark.slow
 
 VALUES = st.none() | st.integers(0, 10**6) | st.text(st.characters(codec="utf-8"), min_size=1)
 

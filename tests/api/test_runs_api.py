@@ -11,6 +11,8 @@ from scripted_backend import Park, answer
 from argentor_asgi.errors import ProviderUnavailable, StorageUnavailable
 from argentor_asgi.protocol.llm import Finish, TextPiece
 
+pytestmark = pytest.mark.slow
+
 HALVES = [TextPiece("half "), Park(), TextPiece("whole"), Finish("stop")]
 RUNS = "/api/v1/runs"
 

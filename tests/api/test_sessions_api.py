@@ -10,6 +10,8 @@ from scripted_backend import Park, answer
 from argentor_asgi.errors import StorageUnavailable
 from argentor_asgi.protocol.llm import Finish, TextPiece
 
+pytestmark = pytest.mark.slow
+
 HALVES = [TextPiece("half "), Park(), TextPiece("whole"), Finish("stop")]
 SESSIONS = "/api/v1/sessions"
 

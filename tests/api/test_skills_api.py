@@ -1,8 +1,11 @@
 """`argentor_asgi.api.skills`: what the agent can do, by name and in full."""
 
+import pytest
 from doors import doors
 
 from argentor_asgi.agent.skills import skill
+
+pytestmark = pytest.mark.slow
 
 SKILLS = "/api/v1/skills"
 

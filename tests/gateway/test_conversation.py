@@ -18,6 +18,8 @@ from argentor_asgi.gateway.conversation import ESCAPED, FOLLOWED_RUNS, FRAME_OVE
 from argentor_asgi.protocol.llm import Finish, TextPiece
 from argentor_asgi.sessions.session import Run
 
+pytestmark = pytest.mark.slow
+
 HALVES = [TextPiece("half "), Park(), TextPiece("whole"), Finish("stop")]
 UNKNOWN = str(uuid4())
 

@@ -23,6 +23,8 @@ from argentor_asgi.protocol.llm import Finish, TextPiece
 from argentor_asgi.security.accounts import Account
 from argentor_asgi.security.identity import Principal
 
+pytestmark = pytest.mark.slow
+
 PING = ws_session.ping(datetime(2026, 1, 1, tzinfo=UTC))
 HALVES = [TextPiece("half "), Park(), TextPiece("whole"), Finish("stop")]
 

@@ -15,6 +15,8 @@ from argentor_asgi.ops.clock import SystemClock
 from argentor_asgi.protocol.llm import Finish, TextPiece
 from argentor_asgi.sessions.memory import MemoryStore
 
+pytestmark = pytest.mark.slow
+
 PING = '{"type":"ping"}'
 HALVES = [TextPiece("half "), Park(), TextPiece("whole"), Finish("stop")]
 CHAT = "/api/v1/chat/stream"

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from argentor_asgi.ops.access import LINES, LOGGER, PATH_BYTES, WRITE_BYTES, AccessLog
 from argentor_asgi.ops.log import JsonFormatter
 
+pytestmark = pytest.mark.slow
+
 TRACE = b"4bf92f3577b34da6a3ce929d0e0e4736"
 
 

@@ -13,6 +13,8 @@ from argentor_asgi.ops.audit_read import ACTIVE
 from argentor_asgi.ops.audit_tally import AuditStats
 from argentor_asgi.ops.audit_verify import verify
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def clock():

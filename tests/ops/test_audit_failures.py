@@ -12,6 +12,8 @@ from argentor_asgi.errors import ConfigError, StorageUnavailable
 from argentor_asgi.ops.audit_read import ACTIVE, HEAD, LOCK
 from argentor_asgi.ops.audit_verify import verify
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def clock():

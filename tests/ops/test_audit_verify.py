@@ -16,6 +16,8 @@ from argentor_asgi.ops.audit_files import AuditFiles
 from argentor_asgi.ops.audit_read import ACTIVE, HEAD, rotated
 from argentor_asgi.ops.audit_verify import Break, report_lines, verify
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 QUICK = settings(max_examples=50, deadline=None)
 

@@ -14,6 +14,8 @@ from argentor_asgi.ops.spans import PATH_CHARS, header, request_ended
 from argentor_asgi.ops.tracing import QUEUE_SPANS, Tracing, traces_url
 from argentor_asgi.protocol.trace import Trace, begin, parse, prefix
 
+pytestmark = pytest.mark.slow
+
 SERVER, CLIENT, INTERNAL = 2, 3, 1
 OUTER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
 

@@ -24,6 +24,8 @@ from argentor_asgi.server.guards import Mailbox, installed
 from argentor_asgi.server.launcher import listen, settings
 from argentor_asgi.server.websocket_guard import FRAMES_PER_TURN, IDLE_FRAMES, announced_bytes
 
+pytestmark = pytest.mark.slow
+
 LINGER_S = 0.05
 LIMITS = Limits(message_bytes=1000)
 MESSAGE_BYTES = 3 * 1000 + 16 * 1024

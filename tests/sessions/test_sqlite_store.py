@@ -30,6 +30,8 @@ from argentor_asgi.sessions.schema_sql import MIGRATIONS, migrate
 from argentor_asgi.sessions.session import Claim, Note
 from argentor_asgi.sessions.sqlite import SqliteStore
 
+pytestmark = pytest.mark.slow
+
 
 class TestSqliteStore(StoreContract):
     @pytest.fixture(autouse=True)
