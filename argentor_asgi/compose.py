@@ -46,6 +46,7 @@ from argentor_asgi.ops.clock import Clock, SystemClock
 from argentor_asgi.ops.drain import Drain
 from argentor_asgi.ops.health import Health
 from argentor_asgi.ops.hooks import DrainHook
+from argentor_asgi.ops.log import configure
 from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.ops.reporter import Reporter
 from argentor_asgi.ops.spans import NO_SPANS, Spans
@@ -146,9 +147,14 @@ def gateway(
 
 
 def configured_app() -> App:
-    """Return the gateway that the environment describes, or one that refuses to start and says why in one line."""
+    """Return the gateway that the environment describes, or one that refuses to start and says why in one line.
+
+    It logs as configured; an embedded gateway leaves logging to its host.
+    """
     try:
-        return create_app()
+        config = load(os.environ, Path.cwd())
+        configure(config.log.format, config.log.level)
+        return create_app(config)
     except ConfigError as error:
         return _refusal(error)
 

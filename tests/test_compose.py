@@ -34,11 +34,15 @@ ANONYMOUS = Scope("anonymous")
 
 @pytest.fixture(autouse=True)
 def _nothing_configured(monkeypatch, tmp_path):
-    """Be in an empty directory, with none of this process's own settings."""
+    """Be in an empty directory, with none of this process's own settings, and leave its logging as it was."""
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
         if name.startswith("ARGENTOR_"):
             monkeypatch.delenv(name)
+    logger = logging.getLogger("argentor")
+    before = (logger.handlers.copy(), logger.level, logger.propagate)
+    yield
+    logger.handlers, logger.level, logger.propagate = before
 
 
 @skill("dog_years", "Turns years into a dog's years.")
@@ -275,3 +279,13 @@ async def test_what_was_said_is_there_after_a_restart(tmp_path):
             await chat(app, said[-1])
             titles = [found["title"] for found in (await get(app, "/api/v1/sessions")).json()]
             assert titles == said[::-1]
+
+
+def test_a_configured_gateway_logs_as_configured_and_an_embedded_one_leaves_that_to_its_host(monkeypatch):
+    logger = logging.getLogger("argentor")
+    logger.setLevel(logging.NOTSET)
+    create_app(MEMORY)
+    assert logger.level == logging.NOTSET
+    monkeypatch.setenv("ARGENTOR_LOG_LEVEL", "error")
+    configured_app()
+    assert (logger.level, logger.propagate) == (logging.ERROR, False)
