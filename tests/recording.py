@@ -124,9 +124,11 @@ async def talking(port: int, path: str = "/ws") -> AsyncIterator[Talk]:
 
 
 async def heard_frame(socket: ClientConnection) -> dict:
-    """Return the next text frame, decoded."""
+    """Return the next text frame that is not one of the gateway's pings, decoded."""
     async with asyncio.timeout(PATIENCE_S):
-        return json.loads(await socket.recv(decode=True))
+        while (frame := json.loads(await socket.recv(decode=True))).get("type") == "ping":
+            pass
+        return frame
 
 
 def check_frames(heard: Heard, *, after: int = 0) -> None:
