@@ -64,7 +64,7 @@ class Fields:
             if remaining < SMALL and tail < SMALL:
                 state = self._minute[remaining] + self._numbers[tail]
             else:
-                state = _state(MINUTE, remaining, tail)
+                state = b'"minute";r=%d;t=%d' % (remaining, tail)
         reset = ceil(epoch_s + full_at)
         return (
             own.limit,
