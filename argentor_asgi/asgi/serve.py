@@ -93,9 +93,7 @@ def _server(  # noqa: C901, PLR0915  as the one function in it
                 request.trace_id, request.span_id, request.outer = trace_id, span, outer
                 answered = rendered(await answer(request), row, id_bytes, request.answer_headers)
         except (Exception, CancelledError) as error:  # noqa: BLE001  the error boundary
-            fields = dict(scope["headers"])
-            has_body = announces_body(scope, fields)
-            id_bytes = sane_id(fields, id_bytes)
+            fields, has_body, id_bytes = _head_again(scope, id_bytes)
             more = ((b"x-trace-id", trace_id),) if request is None else request.answer_headers
             answered = _recovered(error, id_bytes, more, watched, log)
         ended = clock()
@@ -110,8 +108,7 @@ def _server(  # noqa: C901, PLR0915  as the one function in it
                 request = request or Request(scope, receive, fields, id_bytes, body_bytes, sweeper)
                 status = await _streamed(stream, request, send, watched, shell)
             elif out is not None:
-                if scope["method"] == "HEAD":
-                    body = b""
+                body = b"" if scope["method"] == "HEAD" else body
                 if has_body and (request is None or request.is_unread):
                     await Unread(receive, sweeper).answer(scope, fields, send, status, out, body)
                 else:
@@ -126,6 +123,12 @@ def _server(  # noqa: C901, PLR0915  as the one function in it
                 witness.answered(row, scope, request, status, took, Ids(id_bytes, trace_id, span, outer))
 
     return serve
+
+
+def _head_again(scope: Scope, own: bytes) -> tuple[Fields, bool, bytes]:
+    """Return the fields of a head that may have been refused, whether a body is announced, and the request's id."""
+    fields = dict(scope["headers"])
+    return fields, announces_body(scope, fields), sane_id(fields, own)
 
 
 def _traced(fields: Fields, own: bytes) -> tuple[Trace | None, bytes]:
