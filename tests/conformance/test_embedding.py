@@ -1,6 +1,7 @@
 """Gateways inside another ASGI app: under a prefix, without a lifespan, with routes and skills of their own."""
 
 import asyncio
+import json
 from urllib.parse import urljoin
 from uuid import uuid4
 
@@ -97,8 +98,8 @@ async def test_a_route_of_the_embedder_is_bound_checked_documented_and_counted_l
 
 async def test_a_socket_of_the_embedder_is_served(port):
     async with connect(f"ws://127.0.0.1:{port}/one/echo") as socket:
-        await socket.send('"back"')
-        assert await heard_frame(socket) == "back"
+        await socket.send(json.dumps({"say": "back"}))
+        assert await heard_frame(socket) == {"say": "back"}
     with pytest.raises(InvalidStatus):
         await connect(f"ws://127.0.0.1:{port}/two/echo")
 
