@@ -17,8 +17,6 @@ from argentor_asgi.errors import GatewayError
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """The upper bounds, in seconds and inclusive, of the buckets that a row counts in; one more bucket has no bound."""
 
-FIRST_BUCKET_S = BUCKETS_S[0]
-
 FIRST_S = BUCKETS_S[0]
 """The upper bound of the first of them."""
 

@@ -2,7 +2,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from audit_place import StillClock, actions, an_audit, lines, seen
+from audit_place import actions, lines, seen
 
 from argentor_asgi.errors import ConfigError
 from argentor_asgi.ops import audit as audit_module
@@ -14,25 +14,6 @@ from argentor_asgi.ops.audit_tally import AuditStats
 from argentor_asgi.ops.audit_verify import verify
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def clock():
-    return StillClock()
-
-
-@pytest.fixture
-def make(tmp_path, clock):
-    def made(directory=tmp_path / "audit", **fields):
-        return an_audit(directory, clock, **fields)
-
-    return made
-
-
-@pytest.fixture
-async def audit(make):
-    async with make() as opened:
-        yield opened
 
 
 # --- what is kept ---

@@ -6,32 +6,13 @@ import threading
 from textwrap import dedent
 
 import pytest
-from audit_place import StillClock, actions, an_audit, lines, seen
+from audit_place import actions, lines, seen
 
 from argentor_asgi.errors import ConfigError, StorageUnavailable
 from argentor_asgi.ops.audit_read import ACTIVE, HEAD, LOCK
 from argentor_asgi.ops.audit_verify import verify
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def clock():
-    return StillClock()
-
-
-@pytest.fixture
-def make(tmp_path, clock):
-    def made(directory=tmp_path / "audit", **fields):
-        return an_audit(directory, clock, **fields)
-
-    return made
-
-
-@pytest.fixture
-async def audit(make):
-    async with make() as opened:
-        yield opened
 
 
 # --- what goes wrong ---

@@ -1,29 +1,9 @@
 import pytest
-from audit_place import StillClock, an_audit, seen
+from audit_place import seen
 
 from argentor_asgi.errors import InvalidInput
 from argentor_asgi.ops.audit_read import ACTIVE
 from argentor_asgi.ops.audit_tally import AuditStats
-
-
-@pytest.fixture
-def clock():
-    return StillClock()
-
-
-@pytest.fixture
-def make(tmp_path, clock):
-    def made(directory=tmp_path / "audit", **fields):
-        return an_audit(directory, clock, **fields)
-
-    return made
-
-
-@pytest.fixture
-async def audit(make):
-    async with make() as opened:
-        yield opened
-
 
 # --- reading ---
 
