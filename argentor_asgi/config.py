@@ -5,212 +5,33 @@ Each field says its range and meaning where it is declared; the loader, `check-c
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
-from argentor_asgi.api_keys import HIDDEN, ApiKey, Key, Secret, parse_key, refuse_twins
+from argentor_asgi.agent_sections import (
+    Agent,
+    Capabilities,
+    Fallback,
+    GuardrailRule,
+    Guardrails,
+    Llm,
+    Mcp,
+    McpServer,
+    Price,
+)
+from argentor_asgi.api_keys import HIDDEN, ApiKey, Key, Secret, refuse_twins
 from argentor_asgi.errors import ConfigError
+from argentor_asgi.providers import BUILTIN, PROVIDERS
+from argentor_asgi.sections import Audit, Auth, Limits, Log, Otel, Plan, Shutdown, Storage
 from argentor_asgi.settings import Meta, Option, convert
 from argentor_asgi.sources import gather, variable
 
-__all__ = ["Agent", "ApiKey", "Audit", "Auth", "Config", "Key", "Limits", "Llm", "Log", "Option", "Otel", "Plan"]
-__all__ += ["Secret", "Shutdown", "Storage", "check", "effective", "load", "options", "table"]
-
-Count: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
-Quota: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000_000)]
-Bytes: TypeAlias = Annotated[int, Meta(ge=1, le=1024**3)]
-Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """Where sessions, runs and notes are kept."""
-
-    url: Annotated[
-        str, Meta(description="`sqlite:///relative.db`, `sqlite:////absolute.db`, or `memory://` to keep nothing.")
-    ] = "sqlite:///argentor.db"
-
-    @property
-    def path(self) -> Path | None:
-        """The database file; None for `memory://`."""
-        return None if self.url == "memory://" else Path(self.url.removeprefix("sqlite:///"))
-
-
-@dataclass(frozen=True, slots=True)
-class Auth:
-    """Who may come in. With no key, only callers on this machine, unless `allow_anonymous`."""
-
-    api_keys: Annotated[
-        tuple[Secret, ...],
-        Meta(description="API keys, each `key`, `name:key` or `name:sha256:<hex>`; `argentor new-key` makes one."),
-    ] = ()
-    keys: Annotated[
-        tuple[Key, ...],
-        Meta(
-            description="API keys with what their holders may do, each with `name`, `key` or its `sha256`, and as "
-            'wanted `scopes` (`["*"]`), `tenant` (`"default"`), `plan`, `expires_at`. JSON in the environment.'
-        ),
-    ] = ()
-    allow_anonymous: Annotated[
-        bool,
-        Meta(description="Serve callers without a key from anywhere. Otherwise, without keys, from this machine only."),
-    ] = False
-    allow_query_key: Annotated[
-        bool, Meta(description="Also take the key from `?api_key=`, which ends up in logs and histories.")
-    ] = False
-    allowed_origins: Annotated[
-        tuple[str, ...], Meta(description="Origins of web pages, besides the gateway's own, that may use it.")
-    ] = ()
-    trusted_proxies: Annotated[
-        tuple[str, ...],
-        Meta(
-            description="Addresses or networks of reverse proxies whose `Forwarded` or `X-Forwarded-For` is believed; "
-            "`unix` for those that come in by a Unix socket."
-        ),
-    ] = ()
-
-    @property
-    def held(self) -> tuple[ApiKey, ...]:
-        """Every key, as the gateway holds it. Raises `ValueError` for what `check` refuses, without showing it."""
-        return (*map(parse_key, self.api_keys), *(key.held for key in self.keys))
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much the gateway takes. A principal's own numbers may stand in its plan."""
-
-    enabled: Annotated[
-        bool | None,
-        Meta(description="Whether requests, tokens and callers are limited; by default, when a key exists."),
-    ] = None
-    requests_per_second: Annotated[Count, Meta(description="Requests of all callers together, in the long run.")] = 1000
-    burst: Annotated[Count, Meta(description="Requests of all callers together, at once.")] = 1000
-    requests_per_minute: Annotated[Quota, Meta(description="Requests and messages of one caller; 0 for none.")] = 60
-    requests_per_hour: Annotated[Quota, Meta(description="Requests and messages of one caller; 0 for none.")] = 1000
-    tokens_per_day: Annotated[Quota, Meta(description="Model tokens of one caller in a UTC day; 0 for none.")] = (
-        1_000_000
-    )
-    body_bytes: Annotated[Bytes, Meta(description="Size of a request body.")] = 2 * 1024 * 1024
-    message_bytes: Annotated[Bytes, Meta(description="Size of one user message.")] = 100_000
-    connections: Annotated[Count, Meta(description="Open WebSockets.")] = 10_000
-    connections_per_principal: Annotated[Count, Meta(description="Open WebSockets of one caller.")] = 100
-    streams_per_principal: Annotated[Count, Meta(description="Open event streams of one caller.")] = 100
-    runs: Annotated[Count, Meta(description="Runs at one time.")] = 1000
-    runs_per_principal: Annotated[Count, Meta(description="Runs of one caller at one time.")] = 100
-    heartbeat_s: Annotated[Seconds, Meta(description="Seconds between two pings on a WebSocket.")] = 20.0
-    idle_s: Annotated[
-        Seconds, Meta(description="Seconds without a frame or a run after which a WebSocket is closed.")
-    ] = 600.0
-    stream_age_s: Annotated[
-        Seconds, Meta(description="Seconds after which an event stream is ended, to be resumed by its client.")
-    ] = 3600.0
-    request_timeout_s: Annotated[Seconds, Meta(description="Seconds to answer a request that is not a stream.")] = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the holders of a plan may use; None is the number in `limits`. A quota of 0 admits nothing."""
-
-    requests_per_minute: Quota | None = None
-    requests_per_hour: Quota | None = None
-    tokens_per_day: Quota | None = None
-    runs: Count | None = None
-    streams: Count | None = None
-    connections: Count | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Llm:
-    """Which model answers."""
-
-    provider: Annotated[
-        Literal["builtin"],
-        Meta(description="The model behind the agent: the built-in one needs no key and no network."),
-    ] = "builtin"
-
-
-@dataclass(frozen=True, slots=True)
-class Agent:
-    """How the agent works."""
-
-    max_turns: Annotated[Count, Meta(description="Model calls in one run.")] = 20
-    run_timeout_s: Annotated[Seconds, Meta(description="Seconds that a run may take.")] = 300.0
-    system_prompt: Annotated[
-        str, Meta(max_length=100_000, description="What the model is told before each conversation.")
-    ] = "You are a helpful assistant. Say what you are about to do before you use a tool."
-    on_disconnect: Annotated[
-        Literal["continue", "cancel"], Meta(description="What becomes of a run when the client that waits for it goes.")
-    ] = "continue"
-    on_busy: Annotated[
-        Literal["reject", "enqueue", "interrupt", "steer"] | None,
-        Meta(
-            description="What becomes of a message to a session that works on another; "
-            "by default `enqueue` on a WebSocket, else `reject`."
-        ),
-    ] = None
-
-
-@dataclass(frozen=True, slots=True)
-class Shutdown:
-    """How the gateway stops."""
-
-    drain_s: Annotated[
-        float, Meta(ge=0, le=3600, description="Seconds that runs get to end before they are stopped.")
-    ] = 15.0
-    total_s: Annotated[float, Meta(gt=0, le=7200, description="Seconds that the whole stop may take.")] = 30.0
-    ready_delay_s: Annotated[
-        float,
-        Meta(
-            ge=0,
-            le=600,
-            description="Seconds to go on serving after readiness is off, for balancers to notice; "
-            "`argentor serve` takes 1.5 where nothing is configured.",
-        ),
-    ] = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """What the gateway writes to stderr."""
-
-    format: Annotated[
-        Literal["auto", "json", "console"], Meta(description="`auto` is `console` on a terminal, else `json`.")
-    ] = "auto"
-    level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="The least severe level that is written.")
-    ] = "info"
-    access: Annotated[bool, Meta(description="Write one line for each request, without bodies or queries.")] = True
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """What is kept as evidence of who did what."""
-
-    enabled: Annotated[bool, Meta(description="Keep the audit log.")] = True
-    directory: Annotated[
-        str | None,
-        Meta(
-            description="Where its files are; by default beside the database, and with `memory://` in a temporary "
-            "directory that goes with the process."
-        ),
-    ] = None
-    file_bytes: Annotated[Bytes, Meta(description="Size at which a new file is begun.")] = 10 * 1024 * 1024
-    retention_days: Annotated[Count, Meta(description="Days that a file is kept after its last entry.")] = 90
-
-
-@dataclass(frozen=True, slots=True)
-class Otel:
-    """Traces for an OpenTelemetry collector; needs `argentor-asgi[otel]`."""
-
-    endpoint: Annotated[
-        str | None, Meta(description="Where spans go by OTLP over HTTP, such as `http://127.0.0.1:4318`.")
-    ] = None
-    service_name: Annotated[str, Meta(max_length=255, description="What the gateway is called there.")] = (
-        "argentor-gateway"
-    )
+__all__ = ["Agent", "ApiKey", "Audit", "Auth", "Capabilities", "Config", "Fallback", "GuardrailRule", "Guardrails"]
+__all__ += ["Key", "Limits", "Llm", "Log", "Mcp", "McpServer", "Option", "Otel", "Plan", "Price", "Secret", "Shutdown"]
+__all__ += ["Storage", "check", "effective", "load", "options", "table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +45,8 @@ class Config:
         Mapping[str, Plan],
         Meta(
             description="What the holders of a plan may use, by its name: `requests_per_minute`, `requests_per_hour`, "
-            "`tokens_per_day`, `runs`, `streams`, `connections`; what it leaves out is as in `limits`. "
+            "`tokens_per_day`, `cost_per_day`, `run_seconds_per_day`, `tool_calls_per_day`, `runs`, `streams`, "
+            "`connections`; what it leaves out is as in `limits`. "
             "JSON in the environment."
         ),
     ] = field(default_factory=dict)
@@ -233,6 +55,9 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     llm: Llm = field(default_factory=Llm)
     agent: Agent = field(default_factory=Agent)
+    guardrails: Guardrails = field(default_factory=Guardrails)
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    mcp: Mcp = field(default_factory=Mcp)
     shutdown: Shutdown = field(default_factory=Shutdown)
     log: Log = field(default_factory=Log)
     audit: Audit = field(default_factory=Audit)
@@ -300,9 +125,36 @@ def load(environ: Mapping[str, str], directory: Path) -> Config:
         if option.name in given:
             value, source, from_text = given[option.name]
             values[option.name] = convert(option, value, source=source, from_text=from_text)
-    config = _built(values, {name: each.source for name, each in given.items()})
+    sources = {name: each.source for name, each in given.items()}
+    _add_provider_defaults(values, sources, environ)
+    config = _built(values, sources)
     _refuse_contradictions(config)
     return config
+
+
+def _add_provider_defaults(values: dict[str, object], sources: dict[str, str], environ: Mapping[str, str]) -> None:
+    """Take the provider's key and host from its own variables where they are not configured."""
+    provider = PROVIDERS.get(str(values.get("llm.provider")))
+    if provider is not None:
+        for name, variable_name in (("api_key", provider.key_variable), ("base_url", provider.host_variable)):
+            full, text = f"llm.{name}", environ.get(variable_name or "", "").strip()
+            if text and values.get(full) is None:
+                option = next(each for each in options() if each.name == full)
+                values[full] = convert(option, _url(text) if name == "base_url" else text, source=str(variable_name))
+                sources[full] = str(variable_name)
+    found = values.get("llm.fallbacks")
+    if isinstance(found, tuple):
+        values["llm.fallbacks"] = tuple(_with_key(fallback, environ) for fallback in found)
+
+
+def _url(host: str) -> str:
+    """Return the URL that `host:port` stands for, as local model servers have it in their variables."""
+    return host if "://" in host else f"http://{host}"
+
+
+def _with_key(fallback: Fallback, environ: Mapping[str, str]) -> Fallback:
+    key = environ.get(PROVIDERS[fallback.provider].key_variable, "").strip()
+    return replace(fallback, api_key=Secret(key)) if key and fallback.api_key is None else fallback
 
 
 def _built(values: Mapping[str, object], sources: Mapping[str, str]) -> Config:
@@ -331,12 +183,49 @@ def _refuse_contradictions(config: Config) -> None:
         if key.plan is not None and key.plan not in config.plans:
             known = f"there are {', '.join(sorted(config.plans))}" if config.plans else "none is configured"
             raise ConfigError(f"auth.keys[{at}].plan: there is no plan `{key.plan}` in `plans`; {known}")
+    _refuse_half_providers(config)
+    _refuse_half_skills(config)
     stop = config.shutdown
     if stop.total_s < stop.drain_s:
         raise ConfigError(
             f"shutdown.total_s is {stop.total_s:g}, less than shutdown.drain_s, which is {stop.drain_s:g}: "
             "the whole stop cannot be shorter than its drain"
         )
+
+
+def _refuse_half_providers(config: Config) -> None:
+    """Raise `ConfigError` for a hosted model without its name or key; it never becomes another model silently."""
+    llm = config.llm
+    if llm.provider == BUILTIN:
+        for name in ("model", "api_key", "base_url", "fallbacks"):
+            if getattr(llm, name):
+                raise ConfigError(f"llm.{name} is set, but llm.provider is `{BUILTIN}`: name the provider")
+        return
+    if llm.model is None:
+        raise ConfigError(f"llm.model is missing: which model of `{llm.provider}` shall answer?")
+    asked = [("llm", llm.provider, llm.api_key)]
+    asked += [(f"llm.fallbacks[{at}]", each.provider, each.api_key) for at, each in enumerate(llm.fallbacks)]
+    for name, provider, key in asked:
+        found = PROVIDERS[provider]
+        if found.needs_key and (key is None or not key.reveal().strip()):
+            raise ConfigError(f"{name}.api_key is missing: set it, or {found.key_variable}, for `{provider}`")
+
+
+def _refuse_half_skills(config: Config) -> None:
+    """Raise `ConfigError` for a skill that could never be called, and for a rule or server that says two things."""
+    grants = config.capabilities
+    for skill, granted, name in (
+        ("http_fetch", grants.network_access, "network_access"),
+        ("file_read", grants.file_read, "file_read"),
+    ):
+        if skill in config.agent.skills and not granted:
+            raise ConfigError(f"agent.skills has `{skill}`, but capabilities.{name} grants nothing to it")
+    for at, rule in enumerate(config.guardrails.rules):
+        if (rule.pattern is None) == (not rule.words):
+            raise ConfigError(f"guardrails.rules[{at}]: exactly one of `pattern` and `words` is needed")
+    for at, server in enumerate(config.mcp.servers):
+        if (server.url is None) == (not server.command):
+            raise ConfigError(f"mcp.servers[{at}]: exactly one of `url` and `command` is needed")
 
 
 def _value(config: Config, option: Option) -> object:
@@ -373,7 +262,7 @@ def _toml(value: object) -> str:
         case Mapping():
             pairs = ", ".join(f"{_toml(name)} = {_toml(item)}" for name, item in value.items())
             return f"{{ {pairs} }}" if pairs else "{}"
-        case Key() | Plan():
+        case _ if is_dataclass(value):
             named = ((each.name, getattr(value, each.name)) for each in fields(value))
             return f"{{ {', '.join(f'{name} = {_toml(item)}' for name, item in named if item is not None)} }}"
         case datetime():

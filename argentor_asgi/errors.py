@@ -4,8 +4,8 @@
     +-- bad input       InvalidPath MalformedJson EmptyInput InvalidInput ContentRejected NotJson BodyTooLarge ...
     +-- who may         Unauthenticated Forbidden
     +-- not there       RouteNotFound MethodNotAllowed SessionNotFound RunNotFound ...
-    +-- not now         SessionBusy Overloaded Draining RequestTimeout
-    +-- a run's failure MaxTurns RunTimeout ToolFailed ProviderUnavailable StreamTruncated ...
+    +-- not now         SessionBusy ApprovalDecided Overloaded Draining RequestTimeout
+    +-- a run's failure InputBlocked BudgetExceeded MaxTurns RunTimeout ProviderUnavailable StreamTruncated ...
     +-- ours            Internal
 
 A class docstring is the OpenAPI description. `code` is public and never changes; `error` is the text that clients of
@@ -201,6 +201,12 @@ class SkillNotFound(GatewayError):
     status, code, message = 404, "skill_not_found", "No skill has this name."
 
 
+class ApprovalNotFound(GatewayError):
+    """No approval has this id, or none that the caller may see."""
+
+    status, code, message = 404, "approval_not_found", "No approval has this id."
+
+
 class ReplayExpired(GatewayError):
     """The events asked for are no longer kept; the run's status and text are still known."""
 
@@ -215,6 +221,12 @@ class SessionBusy(GatewayError):
 
     status, code, retryable = 409, "session_busy", True
     message = "The session is working on another message."
+
+
+class ApprovalDecided(GatewayError):
+    """The approval was already decided, or its time is over; the member `approval_status` says how."""
+
+    status, code, message = 409, "approval_decided", "The approval has already been decided."
 
 
 class StaleSession(GatewayError):
@@ -260,6 +272,24 @@ class RequestTimeout(GatewayError):
 
 
 # --- a run's failure (agent.md 2.1) ------------------------------------------------------------------------------
+
+
+class InputBlocked(GatewayError):
+    """A guardrail refused the message."""
+
+    status, code, message = 422, "input_blocked", "A guardrail refused the message."
+
+
+class OutputBlocked(GatewayError):
+    """A guardrail stopped the answer."""
+
+    status, code, message = 422, "output_blocked", "A guardrail stopped the answer."
+
+
+class BudgetExceeded(GatewayError):
+    """The run, or its principal's day, used up a budget; the message names it."""
+
+    status, code, message = 429, "budget_exceeded", "The budget is used up."
 
 
 class RunCancelled(GatewayError):
@@ -311,11 +341,36 @@ class ProviderUnavailable(GatewayError):
     message = "The model provider is not available."
 
 
+class ProviderRateLimited(GatewayError):
+    """The model provider takes no more for now."""
+
+    status, code, retryable = 503, "provider_rate_limited", True
+    message = "The model provider is at its limit."
+
+
+class ProviderAuth(GatewayError):
+    """The model provider refuses the gateway's key."""
+
+    status, code, message = 502, "provider_auth", "The model provider refuses the gateway's key."
+
+
+class ProviderBadRequest(GatewayError):
+    """The model provider refuses the request, or its answer cannot be understood."""
+
+    status, code, message = 502, "provider_bad_request", "The model provider refuses the request."
+
+
 class StreamTruncated(GatewayError):
     """The model's stream ended without its terminal frame."""
 
     status, code, retryable = 502, "stream_truncated", True
     message = "The model's answer was cut off."
+
+
+class AddressRefused(GatewayError):
+    """The address policy does not let the gateway connect there."""
+
+    status, code, message = 403, "address_refused", "The gateway does not connect to this address."
 
 
 class Internal(GatewayError):

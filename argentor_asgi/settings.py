@@ -22,6 +22,7 @@ from argentor_asgi.api_keys import (
     refuse_twins,
 )
 from argentor_asgi.errors import ConfigError
+from argentor_asgi.providers import BUILTIN, check_provider
 
 __all__ = ["Meta", "Option", "convert", "decode_table", "nearest", "origin_of", "shown"]
 
@@ -64,7 +65,7 @@ class Option:
     @property
     def is_secret(self) -> bool:
         """Whether the value must never show."""
-        return self.bare is Secret or Secret in get_args(self.bare) or self.row is Key
+        return _hides(self.bare) or (self.row is not None and any(map(_hides, get_type_hints(self.row).values())))
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -87,6 +88,11 @@ _WORDS: Mapping[object, str] = {
     bool: "true or false",
     datetime: "a time with its offset from UTC, such as 2030-01-31T00:00:00Z",
 }
+
+
+def _hides(kind: object) -> bool:
+    """Say whether a type holds a secret."""
+    return kind is Secret or any(map(_hides, get_args(kind)))
 
 
 def _bare(kind: object) -> object:
@@ -258,6 +264,12 @@ def _check_origins(origins: tuple[str, ...]) -> None:
         origin_of(origin)
 
 
+def _check_hosted(provider: str) -> None:
+    check_provider(provider)
+    if provider == BUILTIN:
+        raise ValueError("a fallback is a hosted model")
+
+
 def _check_plan(plan: str | None) -> None:
     if plan is not None:
         check_name(plan)
@@ -302,6 +314,12 @@ _RULES: Mapping[str, Callable[..., None]] = {
     "auth.keys[].scopes": check_scopes,
     "auth.keys[].tenant": check_name,
     "auth.trusted_proxies": _check_proxies,
+    "llm.base_url": _check_url,
+    "llm.fallbacks[].base_url": _check_url,
+    "llm.fallbacks[].provider": _check_hosted,
+    "llm.provider": check_provider,
+    "mcp.servers[].name": check_name,
+    "mcp.servers[].url": _check_url,
     "otel.endpoint": _check_url,
     "public_url": _check_url,
     "storage.url": _check_storage,

@@ -21,13 +21,6 @@ FILE_BYTES = 1024 * 1024
 """How large that file, or one named by a `_FILE` variable, may be."""
 LATER_TABLES = frozenset({"a2a", "backplane", "control", "sso", "ui", "vault", "webhooks"})
 """The tables that a later version has."""
-LATER_FIELDS = frozenset(
-    {
-        *("agent.approval_skills", "agent.approval_timeout_s", "agent.permission_mode"),
-        *("llm.api_key", "llm.base_url", "llm.fallbacks", "llm.model"),
-    }
-)
-"""The settings that a later version has, in tables of this one."""
 _PREFIX = "ARGENTOR_"
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 # Kubernetes adds these for a Service named "argentor"; they are nobody's settings.
@@ -118,7 +111,7 @@ def _flat(document: Mapping[str, object], options: Sequence[Option]) -> Iterator
         elif name in known:
             yield name, value
         else:
-            raise _unknown(name, known, later=name in LATER_FIELDS | LATER_TABLES)
+            raise _unknown(name, known, later=name in LATER_TABLES)
 
 
 def _expanded(value: object, name: str, environ: Mapping[str, str]) -> object:
@@ -181,7 +174,7 @@ def _from_named_file(source: str, environ: Mapping[str, str], directory: Path) -
 def _refuse_unknown(variables: set[str], options: Sequence[Option]) -> None:
     plain = {FILE_VARIABLE, *map(variable, _tables(options)), *(option.env for option in options)}
     known = plain | {f"{option.env}_FILE" for option in options}
-    later = set(map(variable, LATER_TABLES | LATER_FIELDS))
+    later = set(map(variable, LATER_TABLES))
     for name in sorted(variables - known):
         base = name.removesuffix("_FILE")
         in_later_table = any(name.startswith(f"{variable(each)}_") for each in LATER_TABLES)

@@ -9,15 +9,17 @@ import inspect
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache, partial
 from typing import Literal, Protocol, TypeVar
 
+from argentor_asgi.agent.budgets import RunBudget
 from argentor_asgi.errors import ConfigError, GatewayError, InvalidInput
+from argentor_asgi.protocol.events import RiskLevel
 from argentor_asgi.protocol.llm import ToolSpec
 from argentor_asgi.protocol.schema import (
     JsonObject,
@@ -41,6 +43,9 @@ SKILL_THREADS = 4
 NEAREST = 5
 """How many names an unknown one is answered with."""
 
+NOTHING_CHECKED: Mapping[str, str] = {}
+"""The arguments of a skill whose capabilities, if any, do not depend on them."""
+
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REF = "#/$defs/"
 Result = TypeVar("Result")
@@ -52,6 +57,8 @@ class SkillDescriptor:
     """What a skill says of itself. `parameters_schema` is a JSON Schema of type object.
 
     `effect`: whether it changes anything. `parallel_safe`: whether calls of one turn may run at the same time.
+    `needs_approval`: whether a person must agree to each call; `risk_level` is what they are told of it.
+    `checked_arguments`: which argument is held against which capability, such as `{"url": "network_access"}`.
     """
 
     name: str
@@ -60,13 +67,17 @@ class SkillDescriptor:
     required_capabilities: tuple[JsonValue, ...] = ()
     effect: Effect = "read"
     parallel_safe: bool = True
+    needs_approval: bool = False
+    risk_level: RiskLevel = "low"
+    checked_arguments: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class SkillContext:
     """Who calls, for what run, and when. What a skill stores belongs to `scope`, whatever its arguments say.
 
-    `trace_parent`: the `traceparent` that what the skill calls may be told, if any.
+    `trace_parent`: the `traceparent` that what the skill calls may be told, if any. `budget`: what the run may still
+    use, None where nothing is counted. `depth`: how many runs this one is inside of. `reviewer`: who approved the call.
     """
 
     run_id: str
@@ -75,6 +86,9 @@ class SkillContext:
     scope: Scope
     now: datetime
     trace_parent: str | None = None
+    budget: RunBudget | None = None
+    depth: int = 0
+    reviewer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +170,9 @@ def skill(
     parallel_safe: bool = True,
     capabilities: tuple[JsonValue, ...] = (),
     thread: bool = False,
+    needs_approval: bool = False,
+    risk_level: RiskLevel = "low",
+    checked_arguments: Mapping[str, str] = NOTHING_CHECKED,
 ) -> Callable[[Callable[..., object]], FunctionSkill]:
     """Make a skill of a typed function, sync or async.
 
@@ -166,7 +183,9 @@ def skill(
     """
 
     def made(function: Callable[..., object]) -> FunctionSkill:
-        descriptor = SkillDescriptor(name, description, {}, capabilities, effect, parallel_safe)
+        descriptor = SkillDescriptor(
+            name, description, {}, capabilities, effect, parallel_safe, needs_approval, risk_level, checked_arguments
+        )
         return FunctionSkill(function, descriptor, thread=thread)
 
     return made
@@ -289,14 +308,7 @@ def _described(
     schema["properties"] = {name: _without_null(schema["properties"][name]) for name in field_names(kind)}
     if parts:
         schema["$defs"] = parts
-    return kind, SkillDescriptor(
-        descriptor.name,
-        descriptor.description,
-        schema,
-        descriptor.required_capabilities,
-        descriptor.effect,
-        descriptor.parallel_safe,
-    )
+    return kind, replace(descriptor, parameters_schema=schema)
 
 
 def _without_null(field: JsonObject) -> JsonObject:

@@ -6,12 +6,15 @@ events are numbered from 1 by its log; `done`, `error` and `cancelled` are termi
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from argentor_asgi.protocol.messages import Usage
 from argentor_asgi.protocol.schema import JsonObject
 
 TERMINAL = frozenset({"done", "error", "cancelled"})
+RiskLevel = Literal["low", "medium", "high", "critical"]
+Phase = Literal["input", "output", "tool_result"]
+Severity = Literal["log", "warn", "block"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,56 @@ class ToolResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalRequest:
+    """A call waits for a person. It is denied when nobody has answered by `expires_at`."""
+
+    type: str = field(default="approval_request", init=False)
+    approval_id: str
+    call_id: str
+    tool: str
+    arguments: JsonObject
+    risk_level: RiskLevel
+    description: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalResolved:
+    """The call may run, or not. `reviewer`: who said so, None where nobody did.
+
+    `edited_arguments`: what the reviewer put in the place of the arguments, None when they stand.
+    """
+
+    type: str = field(default="approval_resolved", init=False)
+    approval_id: str
+    approved: bool
+    reviewer: str | None
+    reason: str | None
+    edited_arguments: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Guardrail:
+    """A guardrail found something; `severity` is `block` where it stopped it, `warn` where it took it out."""
+
+    type: str = field(default="guardrail", init=False)
+    rule: str
+    severity: Severity
+    phase: Phase
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A model call failed before it said anything and is tried again, the same way or with another model."""
+
+    type: str = field(default="retry", init=False)
+    attempt: int
+    delay_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Steered:
     """The user's words were handed to the running turn."""
 
@@ -103,7 +156,10 @@ class TurnEnd:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The run is finished. `text` is the answer of the last turn; `tokens_used` is input plus output of all turns."""
+    """The run is finished. `text` is the answer of the last turn; `tokens_used` is input plus output of all turns.
+
+    `cost`: in the currency of the price table, None where a model of the run has no price.
+    """
 
     type: str = field(default="done", init=False)
     run_id: str
@@ -112,6 +168,7 @@ class Done:
     usage: Usage
     tokens_used: int
     finish_reason: str
+    cost: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +200,10 @@ RunEvent: TypeAlias = (
     | ToolCallDelta
     | ToolCallEnd
     | ToolResult
+    | ApprovalRequest
+    | ApprovalResolved
+    | Guardrail
+    | Retry
     | Steered
     | TurnEnd
     | Done

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from argentor_asgi.protocol.events import Guardrail
 from argentor_asgi.protocol.messages import Message, Usage
 from argentor_asgi.protocol.schema import JsonObject
 
@@ -26,7 +27,8 @@ class ToolSpec:
 class LlmRequest:
     """One model call. `messages` oldest first, valid on every wire: each tool call is followed by its result.
 
-    `trace_parent`: the `traceparent` that the call to the model carries, if any.
+    `tenant`: whose call it is, so that nothing kept of it serves another. `trace_parent`: the `traceparent` that the
+    call to the model carries, if any.
     """
 
     system: str
@@ -34,6 +36,7 @@ class LlmRequest:
     tools: Sequence[ToolSpec] = ()
     temperature: float | None = None
     max_tokens: int | None = None
+    tenant: str = "default"
     trace_parent: str | None = None
 
 
@@ -76,9 +79,10 @@ class ToolEnd:
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """What the call used; the last report of a stream counts."""
+    """What the call used; the last report of a stream counts. `model`: which one answered, None for the backend's own."""
 
     usage: Usage
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,4 +95,22 @@ class Finish:
     metadata: JsonObject = field(default_factory=dict)
 
 
-LlmEvent: TypeAlias = TextPiece | ReasoningPiece | ToolStart | ToolArgs | ToolEnd | UsageReport | Finish
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """The call failed before it said anything, and is tried again in `delay_ms`; `attempt` counts from 1."""
+
+    attempt: int
+    delay_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """A guardrail found something in the answer; what follows it has been dealt with."""
+
+    finding: Guardrail
+
+
+LlmEvent: TypeAlias = (
+    TextPiece | ReasoningPiece | ToolStart | ToolArgs | ToolEnd | UsageReport | Finish | Retrying | Screened
+)

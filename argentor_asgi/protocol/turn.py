@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 from argentor_asgi.errors import ContentFiltered, ContextOverflow, GatewayError, StreamTruncated
 from argentor_asgi.protocol.events import (
     ReasoningDelta,
+    Retry,
     RunEvent,
     TextDelta,
     ToolCallDelta,
@@ -22,6 +23,8 @@ from argentor_asgi.protocol.llm import (
     Finish,
     LlmEvent,
     ReasoningPiece,
+    Retrying,
+    Screened,
     TextPiece,
     ToolArgs,
     ToolEnd,
@@ -108,12 +111,13 @@ class Turn:
     among them gets another, since wires refuse a history with an id twice. The turn adds its own to the set.
     """
 
-    __slots__ = ("_blocks", "_open", "_room", "_taken", "calls", "finish", "next_index", "usage")
+    __slots__ = ("_blocks", "_open", "_room", "_taken", "calls", "finish", "model", "next_index", "usage")
 
     def __init__(self, *, next_index: int, taken: set[str]) -> None:
         self.next_index = next_index
         self.calls: list[Call] = []
         self.usage = Usage()
+        self.model: str | None = None
         self.finish: Finish | None = None
         self._taken = taken
         self._blocks: list[Prose | Call] = []
@@ -129,9 +133,14 @@ class Turn:
                 return self._say("text", text)
             case ReasoningPiece(text):
                 return self._say("reasoning", text)
-            case UsageReport(usage):
+            case UsageReport(usage, model):
                 self.usage = usage
+                self.model = model or self.model
                 return ()
+            case Retrying(attempt, delay_ms, reason):
+                return (Retry(attempt, delay_ms, reason),)
+            case Screened(finding):
+                return (finding,)
             case Finish():
                 return self._end(event)
             case _:

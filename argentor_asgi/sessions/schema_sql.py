@@ -114,7 +114,47 @@ _KEYS: Final = (
     "CREATE INDEX runs_by_update ON runs (updated_at)",
 )
 
-MIGRATIONS: Final[Sequence[Sequence[str]]] = (_FIRST, _KEYS)
+_APPROVALS: Final = (
+    """CREATE TABLE approvals (
+        id TEXT NOT NULL PRIMARY KEY,
+        run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        session_id TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        call_id TEXT NOT NULL,
+        tool TEXT NOT NULL,
+        arguments BLOB,
+        risk_level TEXT NOT NULL,
+        description TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        status TEXT NOT NULL,
+        reviewer TEXT,
+        reason TEXT,
+        edited_arguments BLOB,
+        decided_at INTEGER
+    )""",
+    "CREATE INDEX approvals_by_scope ON approvals (tenant, owner, created_at, id)",
+    "CREATE INDEX approvals_by_run ON approvals (run_id, created_at, id)",
+    "ALTER TABLE runs ADD COLUMN cost_micros INTEGER",
+    "ALTER TABLE runs ADD COLUMN tool_calls INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE runs ADD COLUMN work_ms INTEGER NOT NULL DEFAULT 0",
+)
+
+_NOTE_WORDS: Final = (
+    """CREATE VIRTUAL TABLE note_words USING fts5 (
+        content, content='notes', content_rowid='rowid', tokenize='unicode61 remove_diacritics 2'
+    )""",
+    """CREATE TRIGGER notes_added AFTER INSERT ON notes BEGIN
+        INSERT INTO note_words (rowid, content) VALUES (new.rowid, new.content);
+    END""",
+    """CREATE TRIGGER notes_deleted AFTER DELETE ON notes BEGIN
+        INSERT INTO note_words (note_words, rowid, content) VALUES ('delete', old.rowid, old.content);
+    END""",
+    "INSERT INTO note_words (note_words) VALUES ('rebuild')",
+)
+
+MIGRATIONS: Final[Sequence[Sequence[str]]] = (_FIRST, _KEYS, _APPROVALS, _NOTE_WORDS)
 """What moves a file from version `i` to `i + 1`. A released entry is never changed; a change is a new entry."""
 
 

@@ -14,11 +14,12 @@ from datetime import datetime
 from types import TracebackType
 from typing import Generic, Literal, Protocol, Self, TypeVar
 
-from argentor_asgi.protocol.events import LoggedEvent
+from argentor_asgi.protocol.events import LoggedEvent, RiskLevel
 from argentor_asgi.protocol.messages import Message, Usage
 from argentor_asgi.protocol.schema import JsonObject
 
 RunStatus = Literal["queued", "running", "waiting_approval", "done", "failed", "cancelled", "interrupted"]
+ApprovalStatus = Literal["pending", "approved", "denied", "expired", "cancelled"]
 LIVE: frozenset[str] = frozenset({"queued", "running", "waiting_approval"})
 """The statuses of a run that has not ended."""
 NOTES_PER_SCOPE = 1000
@@ -56,7 +57,11 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One user message worked to its end. `last_seq` is the number of its newest stored event, 0 before the first."""
+    """One user message worked to its end. `last_seq` is the number of its newest stored event, 0 before the first.
+
+    `cost_micros`: in millionths of the currency of the price table, None where a model of the run has no price.
+    `work_ms`: how long it was worked on, without waiting for its turn or for a person.
+    """
 
     id: str
     session_id: str
@@ -73,6 +78,47 @@ class Run:
     turns: int = 0
     usage: Usage = field(default_factory=Usage)
     last_seq: int = 0
+    cost_micros: int | None = None
+    tool_calls: int = 0
+    work_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A call that waits, or waited, for a person. Once decided it does not change.
+
+    `arguments`: what the model wants to call the tool with; `edited_arguments`: what the reviewer put in their place.
+    `reviewer`: the id of the principal who decided, None where nobody did: then it `expired`, or its run was
+    `cancelled`.
+    """
+
+    id: str
+    run_id: str
+    session_id: str
+    owner: str
+    tenant: str
+    call_id: str
+    tool: str
+    arguments: JsonObject
+    risk_level: RiskLevel
+    description: str
+    created_at: datetime
+    expires_at: datetime
+    status: ApprovalStatus = "pending"
+    reviewer: str | None = None
+    reason: str | None = None
+    edited_arguments: JsonObject | None = None
+    decided_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a scope's runs used: tokens of input and output together, cost in millionths, ms of work, skill calls."""
+
+    tokens: int = 0
+    cost_micros: int = 0
+    work_ms: int = 0
+    tool_calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +265,8 @@ class RunStore(Protocol):
     async def interrupt_live(self, now: datetime) -> int:
         """Mark every run that is still live as `interrupted`, at start after a crash; return how many there were.
 
+        Not one that is `waiting_approval`: it goes on waiting, see `waiting_runs`.
+
         Each gets a `tool_call_end` without arguments for every call that is open, then a terminal `error` event of code
         `interrupted`, numbered after its last stored one; the message of a queued run is appended to its session, so
         that nothing acknowledged is lost. A run whose stored events end with
@@ -226,10 +274,10 @@ class RunStore(Protocol):
         """
         ...
 
-    async def usage_since(self, moment: datetime) -> Sequence[tuple[Scope, int]]:
-        """Return the input and output tokens together of the runs updated at `moment` or later, for each scope.
+    async def usage_since(self, moment: datetime) -> Sequence[tuple[Scope, Used]]:
+        """Return what the runs updated at `moment` or later used, for each scope.
 
-        A scope without tokens is left out. What was deleted is not counted.
+        A scope that used nothing is left out. What was deleted is not counted.
         """
         ...
 
@@ -239,6 +287,39 @@ class RunStore(Protocol):
         Also drops keys that were revoked or have expired for more than `KEY_KEPT_DAYS`, by the store's clock. Returns
         how many rows went. The runs themselves stay, so that a late reader hears `replay_expired`.
         """
+        ...
+
+
+class ApprovalStore(Protocol):
+    """Calls that wait for a person, and what became of them."""
+
+    async def request_approvals(self, run: Run, approvals: Sequence[Approval]) -> None:
+        """Store the approvals and the run's fields, whose status is `waiting_approval`, together. No-op when deleted.
+
+        Raises `ValueError` for an approval id that is stored already.
+        """
+        ...
+
+    async def decide_approval(self, approval: Approval) -> bool:
+        """Store the decision if the stored approval of this id is still pending; say whether it was."""
+        ...
+
+    async def get_approval(self, scope: Scope, approval_id: str) -> Approval | None:
+        """Return the approval, or None when there is none that `scope` may see."""
+        ...
+
+    async def list_approvals(
+        self, scope: Scope, *, status: ApprovalStatus | None, limit: int, cursor: str | None = None
+    ) -> Page[Approval]:
+        """Return the scope's approvals of this status, of any for None, newest first. Raises `InvalidInput`."""
+        ...
+
+    async def approvals_of(self, run_id: str) -> Sequence[Approval]:
+        """Return the approvals of the run, oldest first, as they were requested."""
+        ...
+
+    async def waiting_runs(self) -> Sequence[Run]:
+        """Return the runs that are `waiting_approval`, oldest first: at start, those that a stop or crash left."""
         ...
 
 
@@ -254,6 +335,13 @@ class NoteStore(Protocol):
 
     async def notes(self, scope: Scope) -> Sequence[Note]:
         """Return the scope's notes, oldest first."""
+        ...
+
+    async def search_notes(self, scope: Scope, query: str, *, limit: int) -> tuple[Sequence[tuple[Note, float]], int]:
+        """Return the notes that share a word with `query`, best first with their scores (> 0), and how many there are.
+
+        Of equally good ones the newer first; at most `limit`. Words are compared without case and accents.
+        """
         ...
 
     async def delete_note(self, scope: Scope, note_id: str) -> bool:
@@ -295,7 +383,7 @@ class KeyStore(Protocol):
         ...
 
 
-class Store(SessionStore, RunStore, NoteStore, KeyStore, Protocol):
+class Store(SessionStore, RunStore, ApprovalStore, NoteStore, KeyStore, Protocol):
     """All of it in one place, opened and closed as an async context manager."""
 
     async def __aenter__(self) -> Self:
