@@ -59,6 +59,7 @@ class SkillDescriptor:
     `effect`: whether it changes anything. `parallel_safe`: whether calls of one turn may run at the same time.
     `needs_approval`: whether a person must agree to each call; `risk_level` is what they are told of it.
     `checked_arguments`: which argument is held against which capability, such as `{"url": "network_access"}`.
+    `timeout_s`: how long a call may take, where the registry's own bound is not right for it.
     """
 
     name: str
@@ -70,6 +71,7 @@ class SkillDescriptor:
     needs_approval: bool = False
     risk_level: RiskLevel = "low"
     checked_arguments: Mapping[str, str] = field(default_factory=dict)
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,7 @@ def skill(
     needs_approval: bool = False,
     risk_level: RiskLevel = "low",
     checked_arguments: Mapping[str, str] = NOTHING_CHECKED,
+    timeout_s: float | None = None,
 ) -> Callable[[Callable[..., object]], FunctionSkill]:
     """Make a skill of a typed function, sync or async.
 
@@ -184,7 +187,16 @@ def skill(
 
     def made(function: Callable[..., object]) -> FunctionSkill:
         descriptor = SkillDescriptor(
-            name, description, {}, capabilities, effect, parallel_safe, needs_approval, risk_level, checked_arguments
+            name,
+            description,
+            {},
+            capabilities,
+            effect,
+            parallel_safe,
+            needs_approval,
+            risk_level,
+            checked_arguments,
+            timeout_s,
         )
         return FunctionSkill(function, descriptor, thread=thread)
 
@@ -197,7 +209,10 @@ class SkillRegistry:
     def __init__(
         self, skills: Iterable[Skill] = (), *, timeout_s: float = TIMEOUT_S, output_bytes: int = OUTPUT_BYTES
     ) -> None:
-        """Register `skills`. `timeout_s` and `output_bytes` (> 0) bound each call. Raises as `register` does."""
+        """Register `skills`. Raises as `register` does.
+
+        `output_bytes` (> 0) bounds what each call says; `timeout_s` (> 0) the calls of skills without a time of their own.
+        """
         self._skills: dict[str, Skill] = {}
         self._specs: list[ToolSpec] = []
         self._timeout_s = timeout_s
@@ -211,17 +226,19 @@ class SkillRegistry:
 
     def register(self, added: Skill) -> None:
         """Add a skill. Raises `ConfigError` for a name already taken or no provider would take, or a wrong schema."""
-        descriptor = added.descriptor
-        if not _NAME.fullmatch(descriptor.name):
-            raise ConfigError(f"skill {descriptor.name!r}: a name is 1 to 64 of A-Z a-z 0-9 _ -")
-        if descriptor.name in self._skills:
-            raise ConfigError(f"skill {descriptor.name!r} is registered twice; give one of them another name")
-        if descriptor.parameters_schema.get("type") != "object":
-            raise ConfigError(f"skill {descriptor.name!r}: the schema of its arguments must have type object")
-        self._skills = dict(sorted({**self._skills, descriptor.name: added}.items()))
+        self.exchange((), (added,))
+
+    def exchange(self, gone: Iterable[str], added: Iterable[Skill]) -> None:
+        """Take out the skills of these names, those that are there, and add others. Raises as `register`, unchanged."""
+        gone = frozenset(gone)
+        known = {name: each for name, each in self._skills.items() if name not in gone}
+        for each in added:
+            _check(each.descriptor, known)
+            known[each.descriptor.name] = each
+        self._skills = dict(sorted(known.items()))
         self._specs = [
             ToolSpec(each.name, each.description, each.parameters_schema)
-            for each in (known.descriptor for known in self._skills.values())
+            for each in (skill.descriptor for skill in self._skills.values())
         ]
 
     def get(self, name: str) -> Skill | None:
@@ -239,7 +256,8 @@ class SkillRegistry:
     async def call(self, name: str, arguments: JsonObject, context: SkillContext) -> SkillOutput:
         """Call a skill; whatever goes wrong is an output with `is_error` whose text is safe to show.
 
-        Ends within `timeout_s`, unless a sync skill holds the loop. Only cancellation raises.
+        Ends within the skill's `timeout_s` or else the registry's, unless a sync skill holds the loop. Only
+        cancellation raises.
         """
         found = self._skills.get(name)
         if found is None:
@@ -248,14 +266,15 @@ class SkillRegistry:
 
     async def _bounded(self, found: Skill, arguments: JsonObject, context: SkillContext) -> SkillOutput:
         name = found.descriptor.name
+        timeout_s = found.descriptor.timeout_s or self._timeout_s
         try:
-            async with asyncio.timeout(self._timeout_s) as deadline:
+            async with asyncio.timeout(timeout_s) as deadline:
                 return await found.execute(arguments, context)
         except GatewayError as error:
             return SkillOutput(error.message, is_error=True)
         except Exception as error:  # noqa: BLE001  whatever a skill raises must not end the run
             if isinstance(error, TimeoutError) and deadline.expired():
-                return SkillOutput(f"The skill {name} timed out after {self._timeout_s:g} s.", is_error=True)
+                return SkillOutput(f"The skill {name} timed out after {timeout_s:g} s.", is_error=True)
             _log.exception("skill %s failed in run %s, call %s", name, context.run_id, context.call_id)
             return SkillOutput(f"The skill {name} failed; the gateway's log says why.", is_error=True)
 
@@ -265,6 +284,16 @@ class SkillRegistry:
 
         near = get_close_matches(name[:64], list(self._skills), n=NEAREST, cutoff=0.0)
         return f"There is no skill named {name[:64]!r}. The nearest: {', '.join(near) or 'none, there are no skills'}."
+
+
+def _check(descriptor: SkillDescriptor, known: Mapping[str, Skill]) -> None:
+    """Raise `ConfigError` for a skill that could not be called beside those that are known."""
+    if not _NAME.fullmatch(descriptor.name):
+        raise ConfigError(f"skill {descriptor.name!r}: a name is 1 to 64 of A-Z a-z 0-9 _ -")
+    if descriptor.name in known:
+        raise ConfigError(f"skill {descriptor.name!r} is registered twice; give one of them another name")
+    if descriptor.parameters_schema.get("type") != "object":
+        raise ConfigError(f"skill {descriptor.name!r}: the schema of its arguments must have type object")
 
 
 def fitted(output: SkillOutput, limit_bytes: int) -> SkillOutput:

@@ -164,6 +164,25 @@ async def test_a_skill_that_does_not_answer_times_out() -> None:
     assert "timed out after 0.001 s" in got.content
 
 
+async def test_a_skill_that_needs_longer_is_given_its_own_time() -> None:
+    """A bound of its own stands in the place of the registry's: agent.md 1.10 D12."""
+
+    @skill("patient", "Waits.", timeout_s=60)
+    async def patient() -> str:
+        await asyncio.sleep(0.05)
+        return "there"
+
+    @skill("hasty", "Waits.", timeout_s=0.01)
+    async def hasty() -> str:
+        await asyncio.sleep(60)
+        return "never"
+
+    quick = SkillRegistry([patient, hasty], timeout_s=0.02)
+    assert (await quick.call("patient", {}, context_of())).content == "there"
+    late = await SkillRegistry([hasty]).call("hasty", {}, context_of())
+    assert late == SkillOutput("The skill hasty timed out after 0.01 s.", is_error=True)
+
+
 async def test_a_timeout_inside_a_skill_is_not_the_deadline() -> None:
     got = await call(gives_up)
     assert got.is_error
@@ -244,6 +263,22 @@ def test_a_skill_is_found_by_its_name() -> None:
 def test_a_name_twice_is_refused_at_start() -> None:
     with pytest.raises(ConfigError, match="twice"):
         SkillRegistry([move, move])
+
+
+def test_skills_are_exchanged_for_others_while_the_gateway_runs() -> None:
+    registry = SkillRegistry([move, whose])
+    registry.exchange(["move", "unheard_of"], [refuses])
+    assert [each.name for each in registry.descriptors()] == ["refuses", "whose"]
+    assert [each.name for each in registry.specs()] == ["refuses", "whose"]
+    registry.exchange(["whose"], [whose])
+    assert len(registry) == 2
+
+
+def test_an_exchange_that_is_refused_changes_nothing() -> None:
+    registry = SkillRegistry([move, whose])
+    with pytest.raises(ConfigError, match="'whose' is registered twice"):
+        registry.exchange(["move"], [refuses, whose])
+    assert [each.name for each in registry.descriptors()] == ["move", "whose"]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a.b", "é", "x" * 65, "a\n"])
