@@ -1,0 +1,1 @@
+"""Hosted models as backends of the loop: one client of HTTP, one wire, one model each; imports as `agent`."""

@@ -1,0 +1,1 @@
+"""What stands between the loop and models that fail: retries, circuit breakers, failover; imports as `agent`."""
