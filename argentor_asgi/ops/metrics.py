@@ -40,7 +40,10 @@ NOT_ALLOWED: Final = frozenset({"forbidden", "foreign_origin", "not_local"})
 BODY_TIMEOUT: Final = 408
 """The status that nothing but a body that came too slowly is answered with."""
 
+NO_ROWS: Final[Rows] = {}
+
 Read = Callable[[], float]
+ReadRows = Callable[[], Mapping[str, Rows]]
 logger = logging.getLogger("argentor.metrics")
 
 
@@ -67,6 +70,7 @@ class Metrics:
         self._shown: dict[tuple[str, str], dict[int, Exemplar]] = {}
         self._sockets: list[Socket] = []
         self._extra: dict[str, tuple[Family, Read]] = {}
+        self._sources: list[ReadRows] = []
         self._renders: dict[bool, asyncio.Task[bytes]] = {}
 
     # --- runs -----------------------------------------------------------------------------------------------------
@@ -102,6 +106,17 @@ class Metrics:
         for direction, tokens in (("input", input_tokens), ("output", output_tokens)):
             self._count("argentor_tokens_used_total", provider, direction, by=tokens)
             self._count("argentor_tokens_total", AGENT, direction, by=tokens)
+
+    def llm_retried(self, provider: str, reason: str) -> None:
+        """Count a model call that is tried again with the same model; `reason` is the code of what it failed with."""
+        labels = self._labels
+        self._count(
+            "argentor_llm_retries_total", labels.bounded("provider", provider), labels.bounded("reason", reason)
+        )
+
+    def llm_failed_over(self) -> None:
+        """Count a model call that goes on to the next model."""
+        self._count("argentor_llm_failovers_total")
 
     def tool_ended(self, skill: str, seconds: float, is_error: bool) -> None:
         """Count a skill call. Give names of registered skills only: what a model invents would use up the label."""
@@ -181,6 +196,10 @@ class Metrics:
             raise ValueError(f"the name of counter {name!r} does not end in '_total'")
         self._publish(Family(name, "counter", help), read)
 
+    def provide(self, read: ReadRows) -> None:
+        """Publish what `read` returns: values of families that `FAMILIES` has, asked on the loop at each scrape."""
+        self._sources.append(read)
+
     def families(self) -> Mapping[str, Family]:
         """Return all that is published: `FAMILIES`, and what was added here."""
         return {**FAMILIES, **{name: family for name, (family, _) in self._extra.items()}}
@@ -217,12 +236,13 @@ class Metrics:
     def _rows(self) -> dict[str, Rows]:
         """Copy every value as it is now, on the loop, so that a thread may take its time with it."""
         return {
-            **{name: {} for name, family in FAMILIES.items() if family.type == "counter"},
+            **dict.fromkeys(FAMILIES, NO_ROWS),
             **{name: counts.copy() for name, counts in self._counts.items()},
             **{name: {(): times.copy()} for name, times in self._times.items()},
             **self._http_rows(),
             **self._tool_rows(),
             **self._gauge_rows(),
+            **{name: rows for read in self._sources for name, rows in read().items()},
             **{name: _asked(name, read) for name, (_, read) in self._extra.items()},
         }
 

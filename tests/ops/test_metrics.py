@@ -44,6 +44,11 @@ def fed():
     metrics.run_ended("done", 1.5)
     metrics.turn_ended("builtin", "end_turn", 10, 20)
     metrics.turn_ended("builtin", "tool_use", 1, 2)
+    metrics.llm_retried("openai", "provider_unavailable")
+    metrics.llm_retried("openai", "provider_unavailable")
+    metrics.llm_failed_over()
+    metrics.provide(lambda: {"argentor_llm_breaker_state": {("openai", "gpt"): 2.0}})
+    metrics.provide(lambda: {"argentor_llm_breaker_rejected_total": {(): 4.0}})
     metrics.tool_ended("calculator", 0.001, False)
     metrics.tool_ended("calculator", 0.002, True)
     for reason in ("missing", "invalid", "forbidden"):
@@ -135,6 +140,10 @@ async def test_both_formats_say_the_same_of_runs(accept):
         (("agent", "argentor"), ("direction", "input")): 11,
         (("agent", "argentor"), ("direction", "output")): 22,
     }
+    assert found["argentor_llm_retries_total"] == {(("provider", "openai"), ("reason", "provider_unavailable")): 2}
+    assert found["argentor_llm_failovers_total"] == {(): 1}
+    assert found["argentor_llm_breaker_state"] == {(("model", "gpt"), ("provider", "openai")): 2}
+    assert found["argentor_llm_breaker_rejected_total"] == {(): 4}
     assert found["argentor_tool_executions_total"] == {(("skill", "calculator"),): 2}
     assert found["argentor_tool_calls_total"] == {tool: 2}
     assert found["argentor_tool_errors_total"] == {tool: 1}
@@ -197,6 +206,7 @@ async def test_a_hundred_thousand_names_stay_within_the_cap_and_lose_no_count():
         metrics.auth_failed(name)
         metrics.limited(name)
         metrics.consumer_cut(name)
+        metrics.llm_retried(name, name)
     found = await scraped(metrics)
     for family, label in (
         ("argentor_tool_executions_total", "skill"),
@@ -210,6 +220,7 @@ async def test_a_hundred_thousand_names_stay_within_the_cap_and_lose_no_count():
         assert len(found[family]) == LABEL_VALUES[label] + 1
         assert sum(found[family].values()) == names
     assert len(found["argentor_turns_total"]) <= (LABEL_VALUES["provider"] + 1) * (LABEL_VALUES["finish_reason"] + 1)
+    assert len(found["argentor_llm_retries_total"]) <= (LABEL_VALUES["provider"] + 1) * (LABEL_VALUES["reason"] + 1)
     assert len(found["argentor_security_events_total"]) == 2
     assert found["argentor_tool_executions_total"][(("skill", OTHER),)] == names - LABEL_VALUES["skill"]
 
@@ -288,6 +299,15 @@ async def test_a_gauge_that_raises_is_left_out_and_logged(caplog):
     assert "argentor_broken" not in found
     assert found["argentor_runs_active"] == {(): 1}
     assert "metric argentor_broken cannot be read" in caplog.text
+
+
+async def test_values_that_are_provided_are_read_at_each_scrape_and_absent_before():
+    metrics, states = Metrics(clock=StillClock()), iter((0.0, 2.0))
+    assert "argentor_llm_breaker_state" not in await scraped(metrics)
+    metrics.provide(lambda: {"argentor_llm_breaker_state": {("a", "b"): next(states)}})
+    labels = (("model", "b"), ("provider", "a"))
+    assert (await scraped(metrics))["argentor_llm_breaker_state"] == {labels: 0}
+    assert (await scraped(metrics))["argentor_llm_breaker_state"] == {labels: 2}
 
 
 def test_a_name_is_published_once_and_a_counter_says_so():
