@@ -211,7 +211,7 @@ class SkillRegistry:
     ) -> None:
         """Register `skills`. Raises as `register` does.
 
-        `output_bytes` (> 0) bounds what each call says; `timeout_s` (> 0) the calls of skills without a time of their own.
+        `output_bytes` (> 0) bounds what each call says; `timeout_s` (> 0) calls of skills without a time of their own.
         """
         self._skills: dict[str, Skill] = {}
         self._specs: list[ToolSpec] = []
