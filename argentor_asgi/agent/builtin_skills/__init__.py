@@ -22,6 +22,7 @@ def default_skills(notes: NoteStore) -> list[Skill]:
         dates,
         diff,
         encodings,
+        human_approval,
         json_query,
         memory,
         summarizer,
@@ -41,6 +42,7 @@ def default_skills(notes: NoteStore) -> list[Skill]:
         uuids.uuid_generator,
         diff.diff_skill,
         summarizer.summarizer,
+        human_approval.human_approval,
         *memory.memory_skills(notes),
     ]
 

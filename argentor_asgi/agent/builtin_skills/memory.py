@@ -1,17 +1,14 @@
-"""The skills `memory_*`: what the user wants remembered, ranked by words, always in the scope of who calls.
+"""The skills `memory_*`: what the user wants remembered, found by its words, always in the scope of who calls.
 
 The scope comes from the context, never from an argument: no prompt reaches another owner's or tenant's notes.
 """
 
 import json
-from collections.abc import Sequence
-from functools import partial
 from typing import Annotated
 
 from argentor_asgi.agent.builtin_skills.operations import refuse_longer
 from argentor_asgi.agent.builtin_skills.uuids import new_uuid7
-from argentor_asgi.agent.ranking import rank
-from argentor_asgi.agent.skills import FunctionSkill, SkillContext, SkillRefused, in_thread, skill
+from argentor_asgi.agent.skills import FunctionSkill, SkillContext, SkillRefused, skill
 from argentor_asgi.protocol.schema import JsonObject, Meta
 from argentor_asgi.sessions.session import NOTES_PER_SCOPE, Note, NoteStore
 
@@ -32,12 +29,6 @@ Query = Annotated[str, Meta(min_length=1, description="Words of the note, in any
 def memory_skills(notes: NoteStore) -> list[FunctionSkill]:
     """Return the four memory skills over `notes`."""
     return [_store(notes), _search(notes), _list(notes), _forget(notes)]
-
-
-def ranked(query: str, notes: Sequence[Note]) -> list[tuple[Note, float]]:
-    """Return the notes that share a word with `query`, best first; of equally good ones the newer first."""
-    newest = notes[::-1]
-    return [(newest[at], round(score, 4)) for at, score in rank(query, [note.content for note in newest])]
 
 
 def _store(notes: NoteStore) -> FunctionSkill:
@@ -75,8 +66,8 @@ def _search(notes: NoteStore) -> FunctionSkill:
     ) -> JsonObject:
         """Return `{"results": [{"id", "content", "created_at", "score"}], "total"}`; total counts every match."""
         refuse_longer(query, QUERY_BYTES, "query")
-        found = await in_thread(partial(ranked, query, await notes.notes(context.scope)))
-        return {"results": [{**_shown(note), "score": score} for note, score in found[:top_k]], "total": len(found)}
+        found, total = await notes.search_notes(context.scope, query, limit=top_k)
+        return {"results": [{**_shown(note), "score": round(score, 4)} for note, score in found], "total": total}
 
     return memory_search
 
@@ -109,8 +100,8 @@ def _forget(notes: NoteStore) -> FunctionSkill:
         if query is None:
             raise SkillRefused("memory_forget needs: id or query.")
         refuse_longer(query, QUERY_BYTES, "query")
-        found = await in_thread(partial(ranked, query, await notes.notes(context.scope)))
-        gone = [note for note, _ in found[:1] if await notes.delete_note(context.scope, note.id)]
+        found, _ = await notes.search_notes(context.scope, query, limit=1)
+        gone = [note for note, _ in found if await notes.delete_note(context.scope, note.id)]
         return {"forgotten": len(gone), "memories": [_shown(note) for note in gone]}
 
     return memory_forget

@@ -8,9 +8,9 @@ from collections import Counter
 from typing import Annotated, Literal
 
 from argentor_asgi.agent.builtin_skills.operations import Operations, perform, present, refuse_longer
-from argentor_asgi.agent.ranking import tokens
 from argentor_asgi.agent.skills import SkillRefused, skill
 from argentor_asgi.protocol.schema import JsonObject, Meta
+from argentor_asgi.sessions.ranking import tokens
 
 TEXT_BYTES = 512 * 1024
 """The longest text, in UTF-8."""

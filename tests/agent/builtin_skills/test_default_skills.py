@@ -19,6 +19,7 @@ NAMES = [
     "diff",
     "encode_decode",
     "hash",
+    "human_approval",
     "json_query",
     "memory_forget",
     "memory_list",
@@ -57,7 +58,7 @@ def test_every_schema_is_a_closed_object_whose_fields_are_described(each: Skill)
 @pytest.mark.parametrize("each", EVERY, ids=lambda each: each.descriptor.name)
 async def test_every_documented_operation_runs_or_says_what_it_needs(each: Skill) -> None:
     schema = each.descriptor.parameters_schema
-    plain = {"data": {}, "input": "x", "value": "x", "text": "x", "old": "x", "content": "x", "query": "x"}
+    plain = {"data": {}, "input": "x", "value": "x", "text": "x", "old": "x", "content": "x", "query": "x", "task": "x"}
     needed = {name: plain[name] for name in schema.get("required", ()) if name != "operation"}
     for operation in schema["properties"].get("operation", {}).get("enum", [None]):
         arguments = {**needed, **({"operation": operation} if operation else {})}
@@ -90,7 +91,11 @@ async def test_texts_that_utf8_cannot_carry_break_nothing(each: Skill) -> None:
 def test_only_changes_are_declared_as_writing() -> None:
     writing = [each.name for each in registry().descriptors() if each.effect == "write"]
     assert writing == ["memory_forget", "memory_store"]
-    assert [each.name for each in registry().descriptors() if not each.parallel_safe] == writing
+    assert [each.name for each in registry().descriptors() if not each.parallel_safe] == ["human_approval", *writing]
+
+
+def test_only_the_question_to_a_person_needs_one() -> None:
+    assert [each.name for each in registry().descriptors() if each.needs_approval] == ["human_approval"]
 
 
 @pytest.mark.slow
