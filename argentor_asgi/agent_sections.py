@@ -118,7 +118,7 @@ class Agent:
         PermissionMode,
         Meta(
             description="Which skills the agent may call: by `default` those allowed (all, when `allow_skills` is "
-            "empty), others after a person agreed; `strict` only those allowed; `permissive` all; `plan` none: they are "
+            "empty), others once a person agreed; `strict` only those allowed; `permissive` all; `plan` none: they are "
             "noted; `read_only` those that change nothing; `custom` as the embedding program says."
         ),
     ] = "default"

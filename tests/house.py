@@ -8,8 +8,11 @@ from contracts.store_values import ALL
 from faulty_store import FaultyStore
 from scripted_backend import Script, ScriptedBackend
 
+from argentor_asgi.agent.policy import Policy
 from argentor_asgi.agent.runner import AgentRunner
 from argentor_asgi.agent.skills import SkillRegistry
+from argentor_asgi.agent.work import Kit
+from argentor_asgi.config import Agent, Capabilities
 from argentor_asgi.gateway.dispatch import Ask, Dispatch, scope_of
 from argentor_asgi.gateway.runs import Runs
 from argentor_asgi.ops.clock import SystemClock
@@ -47,14 +50,17 @@ class House:
         self.drain = Drain(clock=clock, drain_s=60.0)
         audit = audit or an_audit(None, enabled=False)
         runner = AgentRunner(
-            backend=self.backend,
-            skills=SkillRegistry(()),
-            sessions=self.store,
-            metrics=self.metrics,
-            audit=audit,
-            clock=clock,
-            system_prompt="Be brief.",
-            spans=spans,
+            Kit(
+                backend=self.backend,
+                skills=SkillRegistry(()),
+                sessions=self.store,
+                metrics=self.metrics,
+                audit=audit,
+                clock=clock,
+                policy=Policy(Agent(), Capabilities()),
+                system_prompt="Be brief.",
+                spans=spans,
+            )
         )
         self.runs = Runs(
             store=self.store,

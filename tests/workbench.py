@@ -5,11 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from argentor_asgi.agent.guardrails import Guardrails
 from audit_place import an_audit
 from scripted_backend import Script, ScriptedBackend
 
-from argentor_asgi.agent.runner import AgentRunner, RunContext
+from argentor_asgi.agent.approver import Approver
+from argentor_asgi.agent.budgets import RunBudget
+from argentor_asgi.agent.policy import Policy
+from argentor_asgi.agent.run_context import RunContext
+from argentor_asgi.agent.runner import AgentRunner
 from argentor_asgi.agent.skills import Skill, SkillRegistry
+from argentor_asgi.agent.work import Kit
+from argentor_asgi.config import Agent, Capabilities
 from argentor_asgi.errors import GatewayError
 from argentor_asgi.ops.audit import Audit
 from argentor_asgi.ops.clock import SystemClock
@@ -55,6 +62,10 @@ class Workbench:
     metrics: Metrics = field(default_factory=lambda: Metrics(clock=SystemClock()))
     audit: Audit = field(default_factory=lambda: an_audit(None, enabled=False))
     spans: Spans = NO_SPANS
+    policy: Policy = field(default_factory=lambda: Policy(Agent(), Capabilities()))
+    guardrails: Guardrails = field(default_factory=Guardrails.off)
+    approver: Approver | None = None
+    budget: RunBudget | None = None
     trace: str | None = None
     runs: int = 0
 
@@ -66,7 +77,9 @@ class Workbench:
         message = Message(f"u{self.runs}", "user", text, SESSION, NOW, (Part("text", text=text),))
         await self.store.append(SESSION, [message])
         self.runs += 1
-        self.context = RunContext(f"r{self.runs}", SESSION, ME, trace=self.trace)
+        self.context = RunContext(
+            f"r{self.runs}", SESSION, ME, trace=self.trace, approver=self.approver, budget=self.budget
+        )
         self.events = [RunStarted(self.context.run_id, SESSION, self.backend.model, NOW)]
 
     async def carry(self) -> Worked:
@@ -103,16 +116,20 @@ class Workbench:
     @property
     def runner(self) -> AgentRunner:
         return AgentRunner(
-            backend=self.backend,
-            skills=SkillRegistry(self.skills),
-            sessions=self.store,
-            metrics=self.metrics,
-            audit=self.audit,
-            clock=SystemClock(),
-            system_prompt=self.system_prompt,
-            max_turns=self.max_turns,
-            context_messages=self.context_messages,
-            spans=self.spans,
+            Kit(
+                backend=self.backend,
+                skills=SkillRegistry(self.skills),
+                sessions=self.store,
+                metrics=self.metrics,
+                audit=self.audit,
+                clock=SystemClock(),
+                policy=self.policy,
+                guardrails=self.guardrails,
+                system_prompt=self.system_prompt,
+                max_turns=self.max_turns,
+                context_messages=self.context_messages,
+                spans=self.spans,
+            )
         )
 
 

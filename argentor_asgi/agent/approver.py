@@ -1,11 +1,14 @@
-"""What a run asks of a person, and what it hears: the contract between the loop and whoever finds that person."""
+"""Whom a run talks to while it works: the readers of its events, and the person whom it asks."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from argentor_asgi.protocol.events import RiskLevel
+from argentor_asgi.protocol.events import RiskLevel, RunEvent
 from argentor_asgi.protocol.schema import JsonObject
+
+Emit: TypeAlias = Callable[[RunEvent], Awaitable[None]]
+"""Tells a run's readers of an event. It has the event before it first waits, so that a cancel finds it told."""
 
 
 @dataclass(frozen=True, slots=True)

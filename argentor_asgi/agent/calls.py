@@ -2,27 +2,37 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
 
-from argentor_asgi.agent.skills import SkillContext, SkillOutput, SkillRegistry
+from argentor_asgi.agent.approver import Emit
+from argentor_asgi.agent.asking import CLEANUP_S
+from argentor_asgi.agent.guardrails import Guardrails
+from argentor_asgi.agent.skills import SkillContext, SkillOutput, SkillRegistry, in_thread
 from argentor_asgi.ops.audit import Audit
+from argentor_asgi.ops.audit_entry import Outcome
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.ops.spans import UNKNOWN_SKILL, Spans, header, skill_ended
-from argentor_asgi.protocol.events import RunEvent, ToolResult
+from argentor_asgi.protocol.events import Guardrail, ToolResult
 from argentor_asgi.protocol.turn import CANCELLED, Call, Streak
-
-CLEANUP_S: Final = 2.0
-"""How long each part of a run that ends early may take to end: its model's stream, its skills, its last write."""
 
 log = logging.getLogger("argentor.agent")
 
-Emit: TypeAlias = Callable[[RunEvent], Awaitable[None]]
-"""Tells a run's readers of an event. It has the event before it first waits, so that a cancel finds it told."""
+LARGE_CHARS: Final = 32 * 1024
+"""From which length on the guardrails look at a skill's output in a thread."""
+KEPT_BACK: Final = "A guardrail kept back what the skill returned."
 
-Outcome: TypeAlias = tuple[SkillOutput, float]
-"""What a call came to, and the seconds it took."""
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    """What a call came to, the seconds it took, and what the guardrails found in it."""
+
+    output: SkillOutput
+    seconds: float = 0.0
+    findings: Sequence[Guardrail] = ()
 
 
 class Calls:
@@ -38,12 +48,13 @@ class Calls:
         metrics: Metrics,
         audit: Audit,
         clock: Clock,
-        context: Callable[[str, str | None], SkillContext],
+        context: Callable[[Call, str | None], SkillContext],
         emit: Emit,
         spans: Spans,
         trace: str | None,
+        guardrails: Guardrails,
     ) -> None:
-        """Prepare; `context` makes what a skill is told, from a call's id and trace. `trace`: the run's."""
+        """Prepare; `context` makes what a skill is told, from a call and its trace. `trace`: the run's."""
         self.outputs: dict[str, tuple[str, bool]] = {}
         self.streak = Streak()
         self._skills = skills
@@ -54,6 +65,7 @@ class Calls:
         self._emit = emit
         self._spans = spans
         self._trace = trace
+        self._guardrails = guardrails
 
     async def run(self, calls: Sequence[Call]) -> None:
         """Run the calls of a turn, together when each may, and tell their results in call order.
@@ -74,21 +86,32 @@ class Calls:
         try:
             for call, task in zip(calls, tasks, strict=True):
                 await asyncio.wait((task,))
-                await self._report(call, *_outcome(task))
+                await self._report(call, _outcome(task))
         finally:
             await _end(tasks)
 
-    async def _call(self, call: Call) -> Outcome:
+    async def _call(self, call: Call) -> CallEnd:
         """Run one call; its output counts from then on, even if nobody hears it."""
         began = self._clock.monotonic()
-        output = await self._traced(call)
+        output, findings = await self._screened(await self._traced(call))
         self.outputs[call.id] = (output.content, output.is_error)
-        return output, self._clock.monotonic() - began
+        return CallEnd(output, self._clock.monotonic() - began, findings)
+
+    async def _screened(self, output: SkillOutput) -> tuple[SkillOutput, Sequence[Guardrail]]:
+        """Return the output as the guardrails let it pass, before anybody hears of it."""
+        guardrails = self._guardrails
+        if not guardrails.is_on:
+            return output, ()
+        look = partial(guardrails.tool_result, output.content)
+        seen = look() if len(output.content) < LARGE_CHARS else await in_thread(look)
+        if seen.is_blocked:
+            return SkillOutput(KEPT_BACK, is_error=True), seen.findings
+        return replace(output, content=seen.text), seen.findings
 
     async def _traced(self, call: Call) -> SkillOutput:
         """Return what the call comes to; its span ends with it, however it does."""
         span = self._spans.begin(self._trace)
-        told = self._context(call.id, header(span, self._trace))
+        told = self._context(call, header(span, self._trace))
         error: str | None = "cancelled"
         try:
             output = await self._output(call, told)
@@ -100,8 +123,12 @@ class Calls:
         return output
 
     async def _output(self, call: Call, told: SkillContext) -> SkillOutput:
+        if call.denial is not None:
+            self._record("tool_call", self._name(call), told, {"denied": call.denial}, outcome="denied")
         if call.refusal is not None:
             return SkillOutput(call.refusal, is_error=True)
+        if call.captured is not None:
+            return SkillOutput(call.captured)
         arguments = call.arguments or {}
         self._record("tool_call", self._name(call), told, {"arguments": sorted(arguments)})
         return await self._skills.call(call.name, arguments, told)
@@ -109,11 +136,13 @@ class Calls:
     def _name(self, call: Call) -> str:
         return call.name if self._skills.get(call.name) is not None else UNKNOWN_SKILL
 
-    def _record(self, action: str, name: str, told: SkillContext, details: dict[str, object]) -> None:
+    def _record(
+        self, action: str, name: str, told: SkillContext, details: dict[str, object], *, outcome: Outcome | None = None
+    ) -> None:
         """Keep as evidence what was called, never what with or what it said."""
         self._audit.record(
             action,
-            outcome="error" if details.get("error") else "success",
+            outcome=outcome or ("error" if details.get("error") else "success"),
             principal=told.scope.owner,
             tenant=told.scope.tenant,
             session_id=told.session_id,
@@ -121,20 +150,23 @@ class Calls:
             details={"run_id": told.run_id, "call_id": told.call_id, **details},
         )
 
-    async def _report(self, call: Call, output: SkillOutput, seconds: float) -> None:
+    async def _report(self, call: Call, end: CallEnd) -> None:
+        output, seconds = end.output, end.seconds
         if self._skills.get(call.name) is not None:
             self._metrics.tool_ended(call.name, seconds, output.is_error)
+        for finding in end.findings:
+            await self._emit(finding)
         self.streak = self.streak.after(call, is_error=output.is_error)
         duration_ms = round(seconds * 1000)
         await self._emit(ToolResult(call.id, call.name, output.content, output.is_error, duration_ms, output.truncated))
 
 
-def _outcome(task: asyncio.Task[Outcome]) -> Outcome:
+def _outcome(task: asyncio.Task[CallEnd]) -> CallEnd:
     """Return what became of a call that is done; a skill that cancelled itself has no output of its own."""
-    return (SkillOutput(CANCELLED, is_error=True), 0.0) if task.cancelled() else task.result()
+    return CallEnd(SkillOutput(CANCELLED, is_error=True)) if task.cancelled() else task.result()
 
 
-async def _end(tasks: Sequence[asyncio.Task[Outcome]]) -> None:
+async def _end(tasks: Sequence[asyncio.Task[CallEnd]]) -> None:
     """Cancel what still runs and wait for it, at most `CLEANUP_S`."""
     running = [task for task in tasks if not task.done()]
     for task in running:

@@ -35,6 +35,8 @@ class Grammar:
         self._open: dict[str, tuple[str, list[str]]] = {}
         self._ended: dict[str, str] = {}
         self._answered: set[str] = set()
+        self._asked: dict[str, str] = {}
+        self._resolved: set[str] = set()
         self._index: int | None = None if self._resumed else 0
         self._turn: int | None = None
         self._between = False
@@ -46,6 +48,8 @@ class Grammar:
             "tool_call_delta": self._tool_call_delta,
             "tool_call_end": self._tool_call_end,
             "tool_result": self._tool_result,
+            "approval_request": self._approval_request,
+            "approval_resolved": self._approval_resolved,
             "turn_end": self._turn_end,
             "done": self._done,
         }
@@ -118,7 +122,24 @@ class Grammar:
             self._check(call_id in self._ended, f"a result for call {call_id}, which has not ended")
             self._check(seen["name"] == self._ended[call_id], f"call {call_id} changes its name")
         self._check(call_id not in self._answered, f"a second result for call {call_id}")
+        waiting = {call for approval, call in self._asked.items() if approval not in self._resolved}
+        self._check(call_id not in waiting, f"a result for call {call_id}, which waits for a person")
         self._answered.add(call_id)
+
+    def _approval_request(self, seen: JsonObject) -> None:
+        approval_id, call_id = seen["approval_id"], seen["call_id"]
+        self._check(
+            self._trusted(call_id) or call_id in self._ended, f"approval of call {call_id}, which has not ended"
+        )
+        self._check(call_id not in self._answered, f"approval of call {call_id}, which has its result")
+        self._check(approval_id not in self._asked, f"approval {approval_id} is requested twice")
+        self._asked[approval_id] = call_id
+
+    def _approval_resolved(self, seen: JsonObject) -> None:
+        approval_id = seen["approval_id"]
+        self._check(approval_id in self._asked or self._resumed, f"approval {approval_id} was never requested")
+        self._check(approval_id not in self._resolved, f"approval {approval_id} is resolved twice")
+        self._resolved.add(approval_id)
 
     def _trusted(self, call_id: str) -> bool:
         """Say whether the call began before the reader resumed."""

@@ -79,7 +79,7 @@ class ToolEnd:
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """What the call used; the last report of a stream counts. `model`: which one answered, None for the backend's own."""
+    """What the call used; the last report of a stream counts. `model`: which one answered, None for the backend's."""
 
     usage: Usage
     model: str | None = None

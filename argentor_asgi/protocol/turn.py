@@ -1,12 +1,11 @@
 """One model call as it is read, and what comes after it: the decisions of the agent loop as plain functions.
 
-`Turn` folds the model's events into message parts and the run's events; `decide` says what comes next; `mend` and
-`halve` make a history that every wire takes. Nothing here awaits, reads a clock or knows a store.
+`Turn` folds the model's events into message parts and the run's events; `decide` says what comes next. Nothing here
+awaits, reads a clock or knows a store.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, takewhile
 from typing import Literal, TypeAlias
 
 from argentor_asgi.errors import ContentFiltered, ContextOverflow, GatewayError, StreamTruncated
@@ -31,7 +30,7 @@ from argentor_asgi.protocol.llm import (
     ToolStart,
     UsageReport,
 )
-from argentor_asgi.protocol.messages import Message, Part, Usage, plain_text
+from argentor_asgi.protocol.messages import Part, Usage
 from argentor_asgi.protocol.schema import JsonObject, JsonValue, decode, scrub
 
 TOOL_CALLS_PER_TURN = 64
@@ -43,7 +42,6 @@ ANSWER_CHARS = 1024 * 1024
 SAME_FAILURES = 3
 """How often in a row the same call may fail before the run is given up."""
 
-NO_RESULT = "The call was interrupted before it had a result."
 CANCELLED = "cancelled"
 _CUT_OFF = "The call was cut off before its arguments were complete. Make it again."
 _TOO_MANY = f"At most {TOOL_CALLS_PER_TURN} calls are run in one turn. Make the others in the next one."
@@ -54,8 +52,10 @@ _TOO_LARGE = f"The arguments are larger than {ARGUMENT_BYTES} bytes."
 class Call:
     """A call as the model makes it, piece by piece.
 
-    `arguments`: set once complete and a JSON object. `refusal`: why it cannot run, in words for the model, or None.
-    `is_cut`: the model never completed it.
+    `arguments`: set once complete and a JSON object; what a reviewer put in their place if `is_edited`. `refusal`: why
+    it cannot run, in words for the model, or None. `is_cut`: the model never completed it. `captured`: what is told in
+    the place of running it, or None. `denial`: the code under which policy or a person kept it from running.
+    `reviewer`: the principal who approved it.
     """
 
     id: str
@@ -65,6 +65,10 @@ class Call:
     arguments: JsonObject | None = None
     refusal: str | None = None
     is_cut: bool = False
+    captured: str | None = None
+    denial: str | None = None
+    reviewer: str | None = None
+    is_edited: bool = False
 
     def add(self, piece: str) -> bool:
         """Take a piece of the arguments; False when it is dropped, since they grew too large."""
@@ -86,9 +90,20 @@ class Call:
             self.refusal = f"The arguments must be one JSON object. {error.message}"
 
     @property
+    def runs(self) -> bool:
+        """Whether a skill is to be called for it."""
+        return self.refusal is None and self.captured is None
+
+    @property
     def part(self) -> Part:
         """The call as a message keeps it: always with an object of arguments, since every wire wants one."""
         return Part("tool_call", id=self.id, name=self.name, arguments=self.arguments or {})
+
+
+def restored(part: Part, *, is_cut: bool) -> Call:
+    """Return the call that a stored message makes; one that the model never completed cannot run."""
+    arguments = part.arguments if isinstance(part.arguments, dict) else {}
+    return Call(str(part.id), str(part.name), arguments=arguments, refusal=_CUT_OFF if is_cut else None, is_cut=is_cut)
 
 
 @dataclass(slots=True)
@@ -133,18 +148,12 @@ class Turn:
                 return self._say("text", text)
             case ReasoningPiece(text):
                 return self._say("reasoning", text)
-            case UsageReport(usage, model):
-                self.usage = usage
-                self.model = model or self.model
-                return ()
-            case Retrying(attempt, delay_ms, reason):
-                return (Retry(attempt, delay_ms, reason),)
-            case Screened(finding):
-                return (finding,)
+            case ToolStart() | ToolArgs() | ToolEnd():
+                return self._call(event)
             case Finish():
                 return self._end(event)
             case _:
-                return self._call(event)
+                return self._note(event)
 
     def close(self) -> Sequence[RunEvent]:
         """Give up the calls that are still open, since the run ends; safe to call at any time, and again."""
@@ -159,6 +168,17 @@ class Turn:
     def parts(self) -> tuple[Part, ...]:
         """The turn as an assistant's message keeps it."""
         return tuple(block.part for block in self._blocks)
+
+    def _note(self, event: UsageReport | Retrying | Screened) -> Sequence[RunEvent]:
+        """Take what is said of the answer and is no part of it."""
+        match event:
+            case UsageReport(usage, model):
+                self.usage, self.model = usage, model or self.model
+                return ()
+            case Retrying(attempt, delay_ms, reason):
+                return (Retry(attempt, delay_ms, reason),)
+            case Screened(finding):
+                return (finding,)
 
     def _say(self, kind: Literal["text", "reasoning"], text: str) -> Sequence[RunEvent]:
         piece = scrub(text[: self._room])
@@ -320,63 +340,13 @@ class Streak:
 
 
 def results(calls: Sequence[Call], outputs: Mapping[str, tuple[str, bool]]) -> tuple[Part, ...]:
-    """Return one result for each call, in call order: its output (content, is_error) by id, or why it has none."""
-    return tuple(
-        _result(call.id, call.name, *outputs.get(call.id, (call.refusal or CANCELLED, True))) for call in calls
-    )
+    """Return one result for each call, in call order: its output (content, is_error) by id, or why it has none.
 
-
-def _result(call_id: str | None, name: str | None, content: str, is_error: bool) -> Part:
-    return Part("tool_result", id=call_id, name=name, content=content, is_error=is_error)
-
-
-def mend(messages: Sequence[Message]) -> list[Message]:
-    """Return the history as every wire takes it, however the session ended before.
-
-    It begins with a user's message (or a system's); each assistant's message with calls is followed by one tool message
-    that answers each of them once, in call order, with `NO_RESULT` where a crash left none; results without their call
-    and messages that say nothing are left out.
+    One whose arguments were edited has them too: what the model hears of, later, is what was called.
     """
-    mended: list[Message] = []
-    begun = False
-    for index, message in enumerate(messages):
-        begun = begun or message.role == "user"
-        if message.role in {"user", "system"}:
-            mended.append(message)
-        elif message.role == "assistant" and begun and _says_something(message):
-            mended.append(message)
-            if message.tool_calls:
-                followers = takewhile(lambda follower: follower.role == "tool", islice(messages, index + 1, None))
-                mended.append(_answers(message, list(followers)))
-    return mended
+    return tuple(_result(call, *outputs.get(call.id, (call.refusal or CANCELLED, True))) for call in calls)
 
 
-def _says_something(message: Message) -> bool:
-    return bool(message.content or message.tool_calls or message.metadata.get("backend"))
-
-
-def _answers(message: Message, followers: Sequence[Message]) -> Message:
-    """Return the tool message that answers `message`: the stored one if it does, else one made from what is there."""
-    found: dict[str | None, Part] = {}
-    for part in (part for follower in followers for part in follower.tool_results):
-        found.setdefault(part.id, part)
-    parts = tuple(found.get(call.id) or _result(call.id, call.name, NO_RESULT, True) for call in message.tool_calls)
-    if len(followers) == 1 and followers[0].parts == parts:
-        return followers[0]
-    return Message(
-        id=followers[0].id if followers else f"{message.id}-results",
-        role="tool",
-        content=plain_text(parts),
-        session_id=message.session_id,
-        timestamp=message.timestamp,
-        parts=parts,
-    )
-
-
-def halve(messages: Sequence[Message]) -> list[Message]:
-    """Return the newer half of a history, mended, and always with a user's message; no shorter when there is no way."""
-    cut = len(messages) - len(messages) // 2
-    kept = list(messages[cut:])
-    if not any(message.role == "user" for message in kept):
-        kept[:0] = [message for message in messages[:cut] if message.role == "user"][-1:]
-    return mend(kept)
+def _result(call: Call, content: str, is_error: bool) -> Part:
+    edited = call.arguments if call.is_edited else None
+    return Part("tool_result", id=call.id, name=call.name, arguments=edited, content=content, is_error=is_error)

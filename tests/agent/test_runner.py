@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scripted_backend import USAGE, Park, ScriptedBackend, answer, call, calling
 from workbench import ME, NOW, SESSION, Workbench, bench
 
-from argentor_asgi.agent.runner import STEERING, RunContext
+from argentor_asgi.agent.run_context import STEERING, RunContext
 from argentor_asgi.agent.skills import SkillContext, SkillRefused, skill
 from argentor_asgi.errors import (
     ContentFiltered,
@@ -25,10 +25,12 @@ from argentor_asgi.errors import (
     StreamTruncated,
     ToolFailed,
 )
+from argentor_asgi.ops.clock import SystemClock
 from argentor_asgi.protocol.events import Steered, TextDelta, ToolResult, TurnEnd
+from argentor_asgi.protocol.history import NO_RESULT
 from argentor_asgi.protocol.llm import Finish, ReasoningPiece, TextPiece, ToolArgs, ToolSpec, ToolStart
 from argentor_asgi.protocol.messages import Message, Part, Usage
-from argentor_asgi.protocol.turn import CANCELLED, NO_RESULT
+from argentor_asgi.protocol.turn import CANCELLED
 
 
 @skill("add", "Adds.")
@@ -438,7 +440,7 @@ async def test_a_run_past_its_deadline_is_stopped_and_what_was_there_is_kept(lef
     made = bench([TextPiece("par"), Park()])
     await made.open()
     await made.ask()
-    made.context.deadline = made.runner.clock.monotonic() + left_s
+    made.context.deadline = SystemClock().monotonic() + left_s
     worked = await made.carry()
     assert isinstance(worked.error, RunTimeout)
     assert made.backend.streams == 0
@@ -449,7 +451,7 @@ async def test_a_timeout_that_the_backend_raises_is_not_the_runs():
     made = bench([TimeoutError("connect")])
     await made.open()
     await made.ask()
-    made.context.deadline = made.runner.clock.monotonic() + 60
+    made.context.deadline = SystemClock().monotonic() + 60
     assert isinstance((await made.carry()).error, ProviderUnavailable)
 
 

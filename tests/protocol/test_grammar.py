@@ -7,11 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from argentor_asgi.protocol.events import (
+    ApprovalRequest,
+    ApprovalResolved,
     Cancelled,
     Done,
     Error,
+    Guardrail,
     LoggedEvent,
     ReasoningDelta,
+    Retry,
     RunStarted,
     Steered,
     TextDelta,
@@ -177,3 +181,47 @@ def test_a_run_with_any_one_event_missing_or_twice_is_found(data):
     broken = RUN[:at] + RUN[at + 1 :] if data.draw(st.booleans()) else RUN[: at + 1] + RUN[at:]
     with pytest.raises(GrammarError):
         check(logged(broken))
+
+
+def asked(approval="p", call_id="c"):
+    until = datetime(2026, 1, 1, tzinfo=UTC)
+    return ApprovalRequest(approval, call_id, "look", {}, "medium", "Call look", until)
+
+
+def resolved(approval="p"):
+    return ApprovalResolved(approval, approved=True, reviewer="ann", reason=None)
+
+
+WAITED = [
+    BEGIN,
+    Retry(1, 250, "provider_rate_limited"),
+    Guardrail("email", "warn", "output", "An e-mail address was taken out."),
+    ToolCallStart("c", "look"),
+    ToolCallEnd("c", "look", {}),
+    TurnEnd(1, "tool_calls", USED),
+    asked(),
+    resolved(),
+    result(),
+    TurnEnd(2, "stop", USED),
+    done(turns=2),
+]
+
+
+@pytest.mark.parametrize("after", range(len(WAITED)))
+def test_a_call_may_wait_for_a_person(after):
+    check(logged(WAITED)[after:], after=after)
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [
+        ([BEGIN, asked()], "approval of call c, which has not ended"),
+        ([*WAITED[:7], result()], "a result for call c, which waits for a person"),
+        ([*WAITED[:7], asked()], "approval p is requested twice"),
+        ([*WAITED[:8], resolved()], "approval p is resolved twice"),
+        ([*WAITED[:6], resolved()], "approval p was never requested"),
+        ([*WAITED[:9], asked("q")], "approval of call c, which has its result"),
+    ],
+)
+def test_approvals_stand_between_a_call_and_its_result(events, words):
+    assert words in flaw(*events)

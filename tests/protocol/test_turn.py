@@ -1,10 +1,8 @@
 """The decisions of the agent loop."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from histories import flaws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,13 +18,12 @@ from argentor_asgi.protocol.llm import (
     ToolStart,
     UsageReport,
 )
-from argentor_asgi.protocol.messages import Message, Part, Usage, plain_text
+from argentor_asgi.protocol.messages import Part, Usage
 from argentor_asgi.protocol.schema import to_builtins
 from argentor_asgi.protocol.turn import (
     ANSWER_CHARS,
     ARGUMENT_BYTES,
     CANCELLED,
-    NO_RESULT,
     SAME_FAILURES,
     TOOL_CALLS_PER_TURN,
     Answered,
@@ -39,8 +36,6 @@ from argentor_asgi.protocol.turn import (
     Turn,
     decide,
     finish_reason,
-    halve,
-    mend,
     results,
 )
 
@@ -55,22 +50,6 @@ def read(*events, next_index=0, taken=()):
 
 def called(call_id, name="look", *pieces):
     return [ToolStart(call_id, name), *(ToolArgs(call_id, piece) for piece in pieces), ToolEnd(call_id)]
-
-
-def message(role, *parts, message_id="m", metadata=None):
-    return Message(message_id, role, plain_text(parts), "s", NOW, parts, metadata=metadata or {})
-
-
-def text(words):
-    return Part("text", text=words)
-
-
-def asked(call_id):
-    return Part("tool_call", id=call_id, name="look", arguments={})
-
-
-def told(call_id, content="seen"):
-    return Part("tool_result", id=call_id, name="look", content=content, is_error=False)
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -319,100 +298,7 @@ def test_results_come_in_call_order_and_a_call_without_one_was_refused_or_cancel
     )
 
 
-# --- mending ------------------------------------------------------------------------------------------------------
-
-
-def test_a_sound_history_is_left_as_it_is():
-    history = [
-        message("user", text("hi")),
-        message("assistant", text("looking"), asked("a"), asked("b")),
-        message("tool", told("a"), told("b")),
-        message("assistant", text("done")),
-        message("user", text("thanks")),
-        message("user", text("really")),
-    ]
-    assert mend(history) == history
-
-
-def test_a_window_never_begins_with_an_answer_or_a_result():
-    history = [
-        message("tool", told("old")),
-        message("assistant", text("so")),
-        message("system", text("earlier: much")),
-        message("user", text("hi")),
-    ]
-    assert mend(history) == history[2:]
-
-
-def test_a_call_that_a_crash_left_open_gets_an_error_result():
-    history = [message("user", text("hi")), message("assistant", asked("a"), asked("b"), message_id="x")]
-    mended = mend([*history, message("user", text("and?"))])
-    assert mended[2].id == "x-results"
-    assert mended[2].role == "tool"
-    assert [(part.id, part.content, part.is_error) for part in mended[2].parts] == [
-        ("a", NO_RESULT, True),
-        ("b", NO_RESULT, True),
-    ]
-    assert mended[2].content == f"{NO_RESULT}\n{NO_RESULT}"
-
-
-def test_results_are_put_in_call_order_and_strays_are_left_out():
-    history = [
-        message("user", text("hi")),
-        message("assistant", asked("a"), asked("b")),
-        message("tool", told("b"), told("stray"), message_id="r"),
-        message("tool", told("a"), told("b", "again")),
-        message("user", text("so")),
-        message("tool", told("late")),
-    ]
-    assert mend(history) == [*history[:2], message("tool", told("a"), told("b"), message_id="r"), history[4]]
-
-
-def test_an_answer_that_says_nothing_is_left_out_unless_its_backend_wants_it_back():
-    empty = message("assistant", Part("reasoning", text="hm"))
-    mine = replace(empty, metadata={"backend": {"state": 1}})
-    assert mend([message("user", text("hi")), empty, mine]) == [message("user", text("hi")), mine]
-
-
-def test_half_a_history_is_its_newer_half():
-    history = [message("user", text(str(number))) for number in range(5)]
-    assert halve(history) == history[3:]
-
-
-def test_half_a_history_keeps_the_question_that_it_answers():
-    history = [message("user", text("old")), message("user", text("hi"))]
-    for call_id in "abcd":
-        history += [message("assistant", asked(call_id)), message("tool", told(call_id))]
-    assert halve(history) == [history[1], *history[6:]]
-    assert halve(history[1:]) == [history[1], *history[6:]]
-
-
-def test_a_single_message_cannot_be_halved():
-    history = [message("user", text("long"))]
-    assert halve(history) == history
-
-
 IDS = st.sampled_from(["a", "b", "c", "d"])
-MESSAGES = st.one_of(
-    st.builds(lambda words: message("user", text(words)), st.sampled_from(["x", "y"])),
-    st.just(message("system", text("s"))),
-    st.builds(
-        lambda words, ids: message("assistant", *[text(word) for word in words], *map(asked, ids)),
-        st.lists(st.sampled_from(["u", "v"]), max_size=1),
-        st.lists(IDS, max_size=3, unique=True),
-    ),
-    st.builds(lambda ids: message("tool", *map(told, ids)), st.lists(IDS, max_size=3)),
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(MESSAGES, max_size=12))
-def test_whatever_a_session_holds_a_mended_history_is_one_that_every_wire_takes(history):
-    for mended in (mend(history), halve(history)):
-        assert [flaw for flaw in flaws(mended) if not flaw.startswith("call ids twice")] == []
-        assert mend(mended) == mended
-
-
 LLM_EVENTS = st.one_of(
     st.builds(TextPiece, st.text(max_size=3)),
     st.builds(ReasoningPiece, st.text(max_size=3)),
