@@ -37,7 +37,9 @@ async def http_client(headers: Mapping[str, str], timeout_s: float) -> AsyncIter
     timeouts = Timeouts(first_byte_s=timeout_s + BEYOND_S, idle_s=SILENCE_S)
     door = Client(timeouts=timeouts, allow_private=True, connections=CONNECTIONS)
     try:
-        async with AsyncClient(headers=dict(headers), transport=_transport(door), timeout=None) as client:
+        async with AsyncClient(
+            headers=dict(headers), transport=_transport(door), timeout=None, trust_env=False
+        ) as client:
             yield client
     finally:
         await door.aclose()

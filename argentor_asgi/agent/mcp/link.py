@@ -168,6 +168,7 @@ class Link:
             self._up.clear()
             if self._relist is not None:
                 self._relist.cancel()
+                self._relist = None
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Session]:
