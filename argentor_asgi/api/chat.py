@@ -40,15 +40,16 @@ from argentor_asgi.errors import (
     ToolFailed,
 )
 from argentor_asgi.gateway.connections import Connection
-from argentor_asgi.gateway.conversation import Conversation, failure_of
+from argentor_asgi.gateway.conversation import Conversation
 from argentor_asgi.gateway.dispatch import Ask, scope_of
 from argentor_asgi.gateway.run_log import Reader
 from argentor_asgi.gateway.services import Services
+from argentor_asgi.gateway.telling import failure_of
 from argentor_asgi.protocol import sse
 from argentor_asgi.protocol.content import VISIBLE
 from argentor_asgi.protocol.messages import Usage
 from argentor_asgi.protocol.schema import Meta
-from argentor_asgi.protocol.ws_session import OnBusy, OnDisconnect
+from argentor_asgi.protocol.ws_session import OnApproval, OnBusy, OnDisconnect
 from argentor_asgi.security.accounts import Account
 from argentor_asgi.security.identity import Principal
 
@@ -96,6 +97,7 @@ class StreamRequest:
     model: str | None = None
     on_busy: OnBusy | None = None
     on_disconnect: OnDisconnect | None = None
+    on_approval: OnApproval = "wait"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class ChatRequest:
     message: Text
     session_id: SessionId = None
     on_busy: OnBusy | None = None
+    on_approval: OnApproval = "wait"
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,7 @@ async def stream_chat(
             account,
             request.traceparent,
             on_disconnect,
+            body.on_approval,
         )
         run_id, after = (await services.dispatch.start(principal, ask)).id, 0
     reader = await services.runs.reader(scope_of(principal), run_id, after=after)
@@ -208,7 +212,15 @@ async def chat(
 ) -> ChatReply:
     """Send a message and return the agent's answer."""
     on_busy = body.on_busy or services.config.agent.on_busy or "reject"
-    ask = Ask(body.message, _text(body.session_id), _key(idempotency_key), on_busy, account, request.traceparent)
+    ask = Ask(
+        body.message,
+        _text(body.session_id),
+        _key(idempotency_key),
+        on_busy,
+        account,
+        request.traceparent,
+        on_approval=body.on_approval,
+    )
     started = await services.dispatch.start(principal, ask)
     run = await services.runs.outcome(scope_of(principal), started.id)
     if run.status != "done":

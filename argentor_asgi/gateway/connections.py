@@ -9,10 +9,12 @@ from math import inf
 from typing import Final, Protocol
 
 from argentor_asgi.errors import Overloaded
+from argentor_asgi.gateway.approvals import SEE
 from argentor_asgi.ops.clock import Clock, SystemClock
 from argentor_asgi.protocol import ws_session
 from argentor_asgi.protocol.ws_session import Farewell
 from argentor_asgi.security.identity import Principal
+from argentor_asgi.sessions.session import Approval
 
 BATCH: Final = 50
 """How many goodbyes a drain begins in one turn of the loop: 20 ms at most, where 500 took 300 ms."""
@@ -37,6 +39,10 @@ class Closable(Protocol):
 
     def beat(self, ping: bytes) -> None:
         """Send this ping, or end if the client is taken for dead; called once in the time between two pings."""
+        ...
+
+    def announce(self, approval: Approval) -> None:
+        """Tell the client of a call that waits for it; never waits."""
         ...
 
 
@@ -99,6 +105,13 @@ class Connections:
         ping = ws_session.ping(self._clock.now())
         for socket in [*slot.values()]:
             socket.beat(ping)
+
+    def announce(self, approval: Approval) -> None:
+        """Tell every connection of the approval's owner that may know of it (flaw G2: nobody else)."""
+        for found in [*self._open.values()]:
+            principal = found.principal
+            if (principal.id, principal.tenant) == (approval.owner, approval.tenant) and principal.may(SEE):
+                found.socket.announce(approval)
 
     def session_ids(self, principal: Principal) -> list[str]:
         """Return the sessions that the principal's own connections belong to, sorted, each once."""

@@ -9,19 +9,22 @@ memory; one that keeps asking without reading is closed with 1013.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import Final, Protocol
 
 from argentor_asgi.asgi.deadline import Watched
 from argentor_asgi.asgi.websocket import Disconnected, MessageTooLarge, WebSocket
-from argentor_asgi.errors import GatewayError, Internal, Overloaded, RunCancelled, RunInterrupted, by_code
+from argentor_asgi.errors import Forbidden, GatewayError, Internal, Overloaded
+from argentor_asgi.gateway.approvals import APPROVE, SEE, Decision
 from argentor_asgi.gateway.dispatch import Ask, scope_of
 from argentor_asgi.gateway.outbox import Outbox
 from argentor_asgi.gateway.run_log import Reader
-from argentor_asgi.gateway.runs import is_live
 from argentor_asgi.gateway.services import Services
+from argentor_asgi.gateway.telling import asked, closing
 from argentor_asgi.protocol import ws_session
 from argentor_asgi.protocol.ws_session import (
+    ApprovalFrame,
     CancelFrame,
     ChatFrame,
     Farewell,
@@ -32,7 +35,7 @@ from argentor_asgi.protocol.ws_session import (
 )
 from argentor_asgi.security.accounts import Account
 from argentor_asgi.security.identity import Principal
-from argentor_asgi.sessions.session import Run
+from argentor_asgi.sessions.session import Approval
 
 FOLLOWED_RUNS: Final = 32
 """How many messages and resumes one socket may have open at a time."""
@@ -101,6 +104,9 @@ class Conversation:
         self._cancel_on_close: set[str] = set()
         self._life = Watched()
         self._writer: asyncio.Task[None] | None = None
+        self._announcer: asyncio.Task[None] | None = None
+        self._unannounced: deque[Approval] | None = None  # PERF: most sockets never need one
+        self._is_welcome = False
         self._farewell: Farewell | None = None
         self._is_over = False
         self._gone: asyncio.Event | None = None
@@ -122,6 +128,7 @@ class Conversation:
         try:
             if self._farewell is None:
                 self._answer(ws_session.welcome(self.session_id, self.id))
+                self._remind()
                 await self._read()
         except asyncio.CancelledError:
             if not self._life.settle():
@@ -135,7 +142,8 @@ class Conversation:
 
     async def _leave(self, farewell: Farewell) -> None:
         """End every task, say why, and close."""
-        await _end([*self._followers, *([] if self._writer is None else [self._writer])])
+        own = [task for task in (self._announcer, self._writer) if task is not None]
+        await _end([*self._followers, *own])
         self._outbox.drop()
         for run_id in self._cancel_on_close:
             self._services.runs.abandon(self._scope, run_id)
@@ -267,6 +275,8 @@ class Conversation:
                     self._follow(self._resume(frame))
                 case CancelFrame() | SteerFrame():
                     self._follow(self._command(frame))
+                case ApprovalFrame():
+                    self._follow(self._decide(frame))
         except GatewayError as error:
             self._answer(ws_session.failure(self.session_id, error))
 
@@ -302,6 +312,7 @@ class Conversation:
             account=self._account,
             trace=self._trace,
             on_disconnect=on_disconnect,
+            on_approval=options.on_approval,
         )
         try:
             run = await self._services.dispatch.start(self._principal, ask)
@@ -333,6 +344,40 @@ class Conversation:
             request = "steer"
         await self._put(ws_session.accepted(request, run.id, run.status))
 
+    async def _decide(self, frame: ApprovalFrame) -> None:
+        if not self._principal.may(APPROVE):
+            raise Forbidden(f"Your key does not have the scope {APPROVE}.")
+        decision = Decision(frame.approved, frame.reason, frame.edited_arguments)
+        approval = await self._services.runs.approvals.decide(self._principal, frame.id, decision)
+        await self._put(ws_session.decided(approval.id, approval.run_id, approval.status))
+
+    def _remind(self) -> None:
+        """Tell of what waited before the client came, and from now on of what comes (flaw G4)."""
+        self._is_welcome = True
+        if self._principal.may(SEE):
+            for approval in self._services.runs.approvals.pending(self._scope):
+                self.announce(approval)
+
+    def announce(self, approval: Approval) -> None:
+        """Tell the client of a call that waits for it; never waits. Before the first frame, that is put off."""
+        if not self._is_welcome or self._farewell is not None:
+            return
+        if self._unannounced is None:
+            self._unannounced = deque()
+        self._unannounced.append(approval)
+        if self._announcer is None:
+            self._announcer = asyncio.create_task(self._announce(self._unannounced))
+
+    async def _announce(self, waiting: deque[Approval]) -> None:
+        """Put what there is to tell as there is room for it, but for what was decided meanwhile."""
+        try:
+            while waiting:
+                approval = waiting.popleft()
+                if self._services.runs.approvals.is_pending(approval):
+                    await self._put(asked(approval))
+        finally:
+            self._announcer = None
+
     async def _show(self, reader: Reader) -> None:
         """Put every event of the run, then the frame that closes it."""
         run = reader.run
@@ -340,22 +385,6 @@ class Conversation:
             for event in batch:
                 await self._put(ws_session.stream(run.session_id, run.id, event))
         await self._put(closing(reader.run))
-
-
-def closing(run: Run) -> bytes:
-    """Return the frame that closes a run that has ended."""
-    if run.status == "done":
-        return ws_session.response(run.session_id, run.id, run.text)
-    return ws_session.failure(run.session_id, failure_of(run), run.id)
-
-
-def failure_of(run: Run) -> GatewayError:
-    """Return why a run that has ended has no answer."""
-    if run.status == "cancelled":
-        return RunCancelled()
-    if run.status == "interrupted" or is_live(run):
-        return RunInterrupted()
-    return by_code(run.error_code or "internal")()
 
 
 async def _end(tasks: Sequence[asyncio.Task[object]]) -> None:

@@ -7,6 +7,7 @@ from typing import Final, Literal
 from uuid import uuid4
 
 from argentor_asgi.errors import Draining, IdempotencyKeyReused
+from argentor_asgi.gateway.approvals import APPROVE
 from argentor_asgi.gateway.lane import Order
 from argentor_asgi.gateway.runs import Runs
 from argentor_asgi.ops.clock import Clock
@@ -15,7 +16,7 @@ from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.protocol.content import sanitise
 from argentor_asgi.protocol.messages import Message, Part
 from argentor_asgi.protocol.schema import encode
-from argentor_asgi.protocol.ws_session import OnBusy
+from argentor_asgi.protocol.ws_session import OnApproval, OnBusy
 from argentor_asgi.security.accounts import Account
 from argentor_asgi.security.holds import RunGrant
 from argentor_asgi.security.identity import Principal
@@ -34,7 +35,8 @@ class Ask:
     """What a client wants answered. `session_id` None: a new session. `key`: its Idempotency-Key.
 
     `account`: whose limits the run counts on; None for a caller without any. `trace`: the client's `traceparent`.
-    `on_disconnect`: what becomes of the run when its caller is cancelled before `start` returns.
+    `on_disconnect`: what becomes of the run when its caller is cancelled before `start` returns. `on_approval`: whether
+    the run waits for a person where one is needed; it is denied at once to a principal who may not approve anything.
     """
 
     content: str
@@ -44,6 +46,7 @@ class Ask:
     account: Account | None = None
     trace: str | None = None
     on_disconnect: Literal["continue", "cancel"] = "continue"
+    on_approval: OnApproval = "wait"
 
 
 class Dispatch:
@@ -101,6 +104,7 @@ class Dispatch:
             is_abandoned_early=ask.on_disconnect == "cancel",
             trace=ask.trace,
             grant=partial(self._grant, ask.account, content),
+            may_ask=ask.on_approval == "wait" and principal.may(APPROVE),
         )
         accepted = await self._runs.accept(order)
         if isinstance(accepted, Run):

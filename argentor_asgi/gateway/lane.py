@@ -2,16 +2,19 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final, Literal
 
-from argentor_asgi.agent.runner import RunContext
+from argentor_asgi.agent.run_context import Resumed, RunContext
 from argentor_asgi.gateway.run_log import Recorder, RunLog
+from argentor_asgi.gateway.stopwatch import Stopwatch
+from argentor_asgi.ops.clock import Clock
 from argentor_asgi.protocol.messages import Message
 from argentor_asgi.protocol.ws_session import OnBusy
 from argentor_asgi.security.holds import RunGrant
-from argentor_asgi.sessions.session import Claim, Run, Scope, Session, Store
+from argentor_asgi.sessions.session import Approval, Claim, Run, RunStatus, Scope, Session, Store
 
 QUEUED_PER_SESSION: Final = 16
 """How many messages may wait behind the one that a session works on."""
@@ -35,13 +38,37 @@ def nothing_granted() -> RunGrant | None:
     return None
 
 
+@dataclass(slots=True, eq=False)
+class Pending:
+    """An approval of a run that is live, and the future of what becomes of it.
+
+    `is_told`, `is_resolved`: whether the run's log has its request, and its end.
+    """
+
+    approval: Approval
+    decided: asyncio.Future[Approval]
+    is_told: bool = False
+    is_resolved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """What a run that goes on after a restart was asking: its approvals by call id, and what its log has of them."""
+
+    resumed: Resumed
+    approvals: Mapping[str, Approval]
+    told: frozenset[str]
+    resolved: frozenset[str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """A run that is asked for: its rows, and what its caller wants of it.
 
     `claim`: its idempotency key. `is_abandoned_early`: end the run when the caller goes before it is accepted. `trace`:
     the caller's `traceparent`. `grant`: takes what the run holds of its caller's limits; it is asked only when the
-    run gets a place, and raises what refuses one.
+    run gets a place, and raises what refuses one. `may_ask`: whether a person can be asked to approve its calls.
+    `recalled`: set for a run that goes on after a restart: it and its message are stored already.
     """
 
     run: Run
@@ -52,6 +79,8 @@ class Order:
     is_abandoned_early: bool = False
     trace: str | None = None
     grant: Callable[[], RunGrant | None] = nothing_granted
+    may_ask: bool = False
+    recalled: Recalled | None = None
 
 
 class LiveRun:
@@ -59,6 +88,7 @@ class LiveRun:
 
     __slots__ = (
         "accepted",
+        "asked",
         "cancel_reason",
         "claim",
         "context",
@@ -69,22 +99,42 @@ class LiveRun:
         "lane",
         "log",
         "message",
+        "open",
+        "recalled",
         "recorder",
         "run",
         "task",
         "turn",
+        "watch",
     )
 
-    def __init__(self, order: Order, store: Store, *, is_first: bool) -> None:
+    def __init__(self, order: Order, store: Store, clock: Clock, *, is_first: bool) -> None:
         """Prepare the run and take its grant; nothing is stored or started yet. Raises what the grant refuses."""
         self.grant = order.grant()
         self.run = order.run if is_first else replace(order.run, status="queued")
         self.message = order.message
         self.claim = order.claim
-        self.log = RunLog(self.run.id)
+        self.log = RunLog(self.run.id, last_seq=self.run.last_seq)
         self.recorder = Recorder(store, self.log)
         scope = scope_of_run(self.run)
-        self.context = RunContext(self.run.id, self.run.session_id, scope, trace=order.trace)
+        run = self.run
+        self.context = RunContext(
+            run.id,
+            run.session_id,
+            scope,
+            trace=order.trace,
+            turns=run.turns,
+            usage=run.usage,
+            tool_calls=run.tool_calls,
+        )
+        self.recalled = order.recalled
+        if order.recalled is not None:
+            self.context.resumed = order.recalled.resumed
+        self.watch = Stopwatch(clock, run.work_ms)
+        self.asked: dict[str, Pending] = {}
+        """By call id: what was asked before a restart, and not again yet."""
+        self.open: dict[str, Pending] = {}
+        """By approval id: what nobody has decided yet."""
         self.lane = (scope, self.run.session_id)
         self.task: asyncio.Task[None] | None = None
         self.cancel_reason = ""
@@ -93,6 +143,20 @@ class LiveRun:
         self.accepted: asyncio.Future[Run | Claim] = asyncio.get_running_loop().create_future()
         self.turn = asyncio.Event()
         self.ended = asyncio.Event()
+
+    def as_of(self, status: RunStatus, now: datetime) -> Run:
+        """Return the run's row in this status, with what it has used so far."""
+        context = self.context
+        return replace(
+            self.run,
+            status=status,
+            updated_at=now,
+            turns=context.turns,
+            usage=context.usage,
+            cost_micros=context.cost_micros,
+            tool_calls=context.tool_calls,
+            work_ms=self.watch.spent_ms,
+        )
 
     def give_back(self) -> None:
         """End what the run holds of its caller's limits, and count the tokens that it used."""

@@ -27,11 +27,14 @@ log = logging.getLogger("argentor.runs")
 class RunLog:
     """The newest events of one run, in memory. A slow reader costs a cursor; what left the ring is in the store."""
 
-    def __init__(self, run_id: str, *, ring_events: int = RING_EVENTS, ring_bytes: int = RING_BYTES) -> None:
-        """Begin an empty log."""
+    def __init__(
+        self, run_id: str, *, last_seq: int = 0, ring_events: int = RING_EVENTS, ring_bytes: int = RING_BYTES
+    ) -> None:
+        """Begin an empty log; `last_seq`: the number of the newest event that is only in the store."""
         self.run_id = run_id
-        self.last_seq = 0
-        self.shown_seq = 0
+        self.last_seq = last_seq
+        self.shown_seq = last_seq
+        self.is_closed = False
         self._ring: deque[LoggedEvent] = deque()
         self._ring_events = ring_events
         self._ring_bytes = ring_bytes
@@ -55,6 +58,14 @@ class RunLog:
         """Let readers see every event up to `seq`, and wake them."""
         self.shown_seq = max(self.shown_seq, seq)
         self._trim()
+        self._wake()
+
+    def close(self) -> None:
+        """Say that no more events come; readers end behind what is shown, also of a run that goes on another day."""
+        self.is_closed = True
+        self._wake()
+
+    def _wake(self) -> None:
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)
@@ -79,8 +90,8 @@ class RunLog:
         return batch
 
     async def beyond(self, seq: int) -> None:
-        """Wait until an event behind `seq` is shown."""
-        while self.shown_seq <= seq:
+        """Wait until an event behind `seq` is shown, or none will be."""
+        while self.shown_seq <= seq and not self.is_closed:
             waiter = asyncio.get_running_loop().create_future()
             self._waiting.add(waiter)
             try:
@@ -170,7 +181,8 @@ class Reader:
     async def __aiter__(self) -> AsyncGenerator[Sequence[LoggedEvent], None]:
         """Yield events in order, as many at a time as there are, the terminal one last.
 
-        Raises `ReplayExpired` when events in between are kept nowhere any more.
+        A run that is laid aside until the next start has no terminal one. Raises `ReplayExpired` when events in between
+        are kept nowhere any more.
         """
         while batch := self._primed or await self._next():
             self._primed = ()

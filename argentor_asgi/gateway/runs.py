@@ -21,13 +21,16 @@ from argentor_asgi.errors import (
     RunTimeout,
     SessionBusy,
 )
+from argentor_asgi.gateway.approvals import Approvals
+from argentor_asgi.gateway.endings import STATUS_AFTER, cancelled, done, failed
 from argentor_asgi.gateway.lane import Lane, LiveRun, Order, plan, scope_of_run
+from argentor_asgi.gateway.restoring import orders
 from argentor_asgi.gateway.run_log import Reader
 from argentor_asgi.ops.audit import Audit
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.ops.metrics import Metrics
-from argentor_asgi.protocol.events import Cancelled, Done, Error, RunEvent, RunStarted
-from argentor_asgi.sessions.session import LIVE, Claim, Run, RunStatus, Scope, Session, Store
+from argentor_asgi.protocol.events import Error, RunEvent, RunStarted
+from argentor_asgi.sessions.session import LIVE, Claim, Run, Scope, Session, Store
 
 STEERED_KEYS: Final = 4096
 """How many idempotency keys of messages that steered a run are remembered, the newest of all callers together."""
@@ -38,7 +41,8 @@ SHUTDOWN: Final = "the gateway is shutting down"
 
 TRACE_ID: Final = slice(3, 35)
 """Where a `traceparent` has the id of its trace (W3C Trace Context section 3.2.2)."""
-STATUS_AFTER: Final[Mapping[str, RunStatus]] = {"done": "done", "error": "failed", "cancelled": "cancelled"}
+STEERABLE: Final = frozenset({"running", "waiting_approval"})
+"""The statuses of a run that takes further words."""
 
 log = logging.getLogger("argentor.runs")
 
@@ -56,8 +60,15 @@ class Runs:
         clock: Clock,
         limit: int,
         timeout_s: float,
+        approvals: Approvals | None = None,
+        lays_aside: bool = False,
     ) -> None:
-        """Hold at most `limit` live runs, each at most `timeout_s` seconds of work."""
+        """Hold at most `limit` live runs, each at most `timeout_s` seconds of work.
+
+        `approvals`: where they ask a person, None for one of its own, that announces nothing. `lays_aside`: whether a
+        run that waits for a person when the gateway stops goes on after the next start, since the store keeps it.
+        """
+        self.approvals = approvals or Approvals(store=store, audit=audit, clock=clock)
         self._store = store
         self._runner = runner
         self._metrics = metrics
@@ -65,6 +76,7 @@ class Runs:
         self._clock = clock
         self._limit = limit
         self._timeout_s = timeout_s
+        self._lays_aside = lays_aside
         self._live: dict[str, LiveRun] = {}
         self._lanes: dict[tuple[Scope, str], Lane] = {}
         self._keys: dict[tuple[Scope, str], LiveRun] = {}
@@ -164,13 +176,28 @@ class Runs:
         await self.get(scope, run_id)
         raise SessionBusy("The run has already ended.")
 
+    async def restore(self) -> int:
+        """Let the runs go on that waited for a person when the gateway stopped; return how many, at start.
+
+        One that cannot go on has ended as `interrupted` afterwards. Raises `StorageUnavailable`.
+        """
+        found = await orders(self._store, self._clock.now())
+        for order in found:
+            live = self._place(order, None)
+            self.approvals.adopt(live)
+            live.task = asyncio.create_task(self._work(live, order.session), name=f"run {live.run.id}")
+        return len(found)
+
     async def drain(self, grace_s: float) -> None:
         """Let live runs finish for `grace_s` seconds, then end them; every one has its terminal event afterwards.
 
         Nothing is accepted any more. A run that waits for its turn still gets it, so that its message is part of the
-        session before it ends.
+        session before it ends. One that waits for a person is laid aside, where the store keeps it: it has no terminal
+        event, its readers end, and `restore` lets it go on.
         """
         self._is_draining = True
+        if self._lays_aside:
+            self.approvals.close(self._lay_aside)
         if tasks := [live.task for live in self._live.values() if live.task]:
             await asyncio.wait(tasks, timeout=grace_s)
         left = list(self._live.values())
@@ -178,6 +205,14 @@ class Runs:
             self._stop(live, SHUTDOWN, is_now=live.turn.is_set())
         if tasks := [live.task for live in left if live.task]:
             await asyncio.wait(tasks)
+        await self.approvals.settled()
+
+    def _lay_aside(self, live: LiveRun) -> None:
+        """End the work on a run that waits for a person, as if it went on waiting; not where words wait behind it."""
+        if not live.cancel_reason and not live.context.steering and not self._lanes[live.lane].waiting:
+            live.context.is_laid_aside = True
+            live.context.is_listening = False
+            self._stop(live, SHUTDOWN)
 
     def _owned(self, scope: Scope, run_id: str) -> LiveRun | None:
         """Return the live run when it is the scope's own; raises `RunNotFound` for a foreign one."""
@@ -187,7 +222,7 @@ class Runs:
         return live
 
     def _steer(self, live: LiveRun, text: str) -> Run:
-        if live.run.status != "running" or live.cancel_reason or not live.context.steer(text):
+        if live.run.status not in STEERABLE or live.cancel_reason or not live.context.steer(text):
             raise SessionBusy(retry_after=1)
         return live.run
 
@@ -212,7 +247,9 @@ class Runs:
 
     def _place(self, order: Order, lane: Lane | None) -> LiveRun:
         """Take the run's place in its session's lane."""
-        live = LiveRun(order, self._store, is_first=lane is None)
+        live = LiveRun(order, self._store, self._clock, is_first=lane is None)
+        if order.may_ask:
+            live.context.approver = self.approvals.approver(live)
         if lane is None:
             self._lanes[live.lane] = Lane(live)
             live.turn.set()
@@ -226,11 +263,16 @@ class Runs:
     async def _work(self, live: LiveRun, session: Session) -> None:
         """Carry the run from its acceptance to its end; owned by this object, ended by `_stop`."""
         try:
-            if await self._begin(live, session):
+            if live.recalled is not None or await self._begin(live, session):
                 started = self._clock.monotonic()
                 self._metrics.run_started()
-                _record(self._audit, "run_start", live.run, {})
-                await self._end(live, await self._carry(live))
+                _record(self._audit, "run_start", live.run, {} if live.recalled is None else {"resumed": True})
+                event = await self._carry(live)
+                if live.context.is_laid_aside:
+                    await live.recorder.settle()
+                    self.approvals.drop(live)
+                else:
+                    await self._end(live, event)
                 self._tell_end(live, self._clock.monotonic() - started)
         finally:
             self._leave(live)
@@ -258,7 +300,8 @@ class Runs:
         """Let the run have its turn and its work; return its terminal event, whatever happened."""
         run = live.run
         try:
-            await live.recorder.emit(RunStarted(run.id, run.session_id, run.model, run.created_at))
+            if live.recalled is None:
+                await live.recorder.emit(RunStarted(run.id, run.session_id, run.model, run.created_at))
             if not live.is_stopped:
                 live.is_cancellable = True
                 placed = self._clock.monotonic()
@@ -266,19 +309,20 @@ class Runs:
                 self._metrics.run_waited(self._clock.monotonic() - placed)
                 await self._promote(live)
             if live.cancel_reason:
-                return _cancelled(live)
-            async with asyncio.timeout(self._timeout_s):
+                return cancelled(live)
+            async with asyncio.timeout(self._timeout_s - live.watch.spent_s) as limit:
+                live.watch.start(limit)
                 await self._runner.run(live.context, live.recorder.emit)
-            return _done(live)
+            return done(live)
         except asyncio.CancelledError:
-            return _cancelled(live)
+            return cancelled(live)
         except GatewayError as error:
-            return _error(live, error)
+            return failed(live, error)
         except TimeoutError:
-            return _error(live, RunTimeout())
+            return failed(live, RunTimeout())
         except Exception:  # the boundary of one run: whatever it raised, it ends and the process lives
             log.exception("run %s failed", run.id)
-            return _error(live, Internal())
+            return failed(live, Internal())
         finally:
             live.is_cancellable = False
 
@@ -290,18 +334,15 @@ class Runs:
 
     async def _end(self, live: LiveRun, event: RunEvent) -> None:
         """Store the terminal event with the run's last fields, then show it: the readers' last event, in any case."""
+        await self.approvals.forget(live)
         await live.recorder.settle()
         terminal = live.log.append(event)
         context = live.context
         live.run = replace(
-            live.run,
-            status=STATUS_AFTER[event.type],
-            updated_at=self._clock.now(),
+            live.as_of(STATUS_AFTER[event.type], self._clock.now()),
             text=context.text,
             finish_reason=context.finish_reason,
             error_code=event.code if isinstance(event, Error) else None,
-            turns=context.turns,
-            usage=context.usage,
             last_seq=terminal.seq,
         )
         try:
@@ -316,6 +357,7 @@ class Runs:
         self._live.pop(live.run.id, None)
         if live.claim is not None:
             self._keys.pop((live.context.scope, live.claim.key), None)
+        live.log.close()
         live.ended.set()
         lane = self._lanes[live.lane]
         if lane.current is not live:
@@ -341,18 +383,3 @@ def _record(audit: Audit, action: str, run: Run, details: Mapping[str, object]) 
         session_id=run.session_id,
         details={"run_id": run.id, **details},
     )
-
-
-def _cancelled(live: LiveRun) -> Cancelled:
-    return Cancelled(live.run.id, live.cancel_reason or "stopped", live.context.text)
-
-
-def _done(live: LiveRun) -> Done:
-    context = live.context
-    used = context.usage.input_tokens + context.usage.output_tokens
-    reason = context.finish_reason or "stop"
-    return Done(live.run.id, context.text, context.turns, context.usage, used, reason)
-
-
-def _error(live: LiveRun, error: GatewayError) -> Error:
-    return Error(error.message, error.code, error.retryable, live.run.id)

@@ -12,20 +12,24 @@ from uuid import UUID
 
 from argentor_asgi.errors import Detail, GatewayError, InvalidInput
 from argentor_asgi.protocol.events import LoggedEvent
-from argentor_asgi.protocol.schema import Meta, decode, decode_input, encode
+from argentor_asgi.protocol.schema import JsonObject, Meta, decode, decode_input, encode
 
 OnBusy = Literal["reject", "enqueue", "interrupt", "steer"]
 OnDisconnect = Literal["continue", "cancel"]
+OnApproval = Literal["wait", "deny"]
 Seq = Annotated[int, Meta(ge=0, le=2**53)]
 Key = Annotated[str, Meta(min_length=1, max_length=255)]
+ApprovalId = Annotated[str, Meta(min_length=1, max_length=255)]
+Reason = Annotated[str, Meta(max_length=1000, description="Why, in words for the agent.")]
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How a run meets a busy session and a vanished client; None: as configured."""
+    """How a run meets a busy session, a vanished client and a call that needs a person; None: as configured."""
 
     on_busy: OnBusy | None = None
     on_disconnect: OnDisconnect | None = None
+    on_approval: OnApproval = "wait"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,28 @@ class ResumeFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalFrame:
+    """Say whether a call that waits for a person may run; `task_id` is the older name of `approval_id`.
+
+    `edited_arguments`: what it runs with in the place of its own arguments.
+    """
+
+    approved: bool
+    approval_id: ApprovalId | None = None
+    task_id: ApprovalId | None = None
+    reason: Reason | None = None
+    edited_arguments: JsonObject | None = None
+
+    @property
+    def id(self) -> str:
+        """The approval that is meant; raises `InvalidInput` when the frame names none, or two."""
+        named = {name for name in (self.approval_id, self.task_id) if name is not None}
+        if len(named) != 1:
+            raise InvalidInput("Name one approval.", details=[Detail("/approval_id", "one approval must be named")])
+        return named.pop()
+
+
+@dataclass(frozen=True, slots=True)
 class PingFrame:
     """Answer with a pong."""
 
@@ -85,13 +111,14 @@ class _Head:
     type: str | None = None
 
 
-ClientFrame: TypeAlias = ChatFrame | CancelFrame | SteerFrame | ResumeFrame | PingFrame | PongFrame
+ClientFrame: TypeAlias = ChatFrame | CancelFrame | SteerFrame | ResumeFrame | ApprovalFrame | PingFrame | PongFrame
 _FRAMES: Final[Mapping[str | None, type[ClientFrame]]] = {
     None: ChatFrame,
     "message": ChatFrame,
     "cancel": CancelFrame,
     "steer": SteerFrame,
     "resume": ResumeFrame,
+    "approval_response": ApprovalFrame,
     "ping": PingFrame,
     "pong": PongFrame,
 }
@@ -181,6 +208,32 @@ def accepted(request: str, run_id: str, status: str) -> bytes:
     Also to a message (`request` is `message`) that started nothing, its run being told on this socket already.
     """
     return encode({"type": "accepted", "request": request, "run_id": run_id, "status": status})
+
+
+def decided(approval_id: str, run_id: str, status: str) -> bytes:
+    """Return the answer to an approval frame: what has become of the call."""
+    return encode(
+        {
+            "type": "accepted",
+            "request": "approval_response",
+            "approval_id": approval_id,
+            "run_id": run_id,
+            "status": status,
+        }
+    )
+
+
+def asked(approval_id: str, description: str, risk_level: str, context: JsonObject) -> bytes:
+    """Return the frame that tells a client, whatever it follows, of a call that waits for it; see core.md 10."""
+    return encode(
+        {
+            "type": "approval_request",
+            "task_id": approval_id,
+            "description": description,
+            "risk_level": risk_level,
+            "context": context,
+        }
+    )
 
 
 def ping(now: datetime) -> bytes:

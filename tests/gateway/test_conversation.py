@@ -14,7 +14,8 @@ from scripted_backend import Park, answer
 
 from argentor_asgi.errors import ProviderUnavailable, StorageUnavailable
 from argentor_asgi.gateway.connections import RESTART
-from argentor_asgi.gateway.conversation import ESCAPED, FOLLOWED_RUNS, FRAME_OVERHEAD_BYTES, closing, failure_of
+from argentor_asgi.gateway.conversation import ESCAPED, FOLLOWED_RUNS, FRAME_OVERHEAD_BYTES
+from argentor_asgi.gateway.telling import closing, failure_of
 from argentor_asgi.protocol.llm import Finish, TextPiece
 from argentor_asgi.sessions.session import Run
 

@@ -49,7 +49,7 @@ def test_a_busy_session_follows_its_policy_as_long_as_there_is_room_to_wait(on_b
 
 async def test_the_first_in_a_session_runs_and_the_others_are_queued():
     for is_first, status in ((True, "running"), (False, "queued")):
-        live = LiveRun(ORDER, FaultyStore(), is_first=is_first)
+        live = LiveRun(ORDER, FaultyStore(), SystemClock(), is_first=is_first)
         assert (live.run.status, live.context.trace, live.lane) == (status, ORDER.trace, (scope_of(ME), "s"))
         assert scope_of_run(live.run) == scope_of(ME)
 
@@ -58,7 +58,7 @@ async def test_what_a_run_holds_is_given_back_once_with_the_tokens_that_it_used(
     desk = Desk()
     account = desk.account()
     order = replace(ORDER, grant=lambda: desk.limiter.grant_run(account, 500))
-    live = LiveRun(order, FaultyStore(), is_first=True)
+    live = LiveRun(order, FaultyStore(), SystemClock(), is_first=True)
     assert (account.runs, account.reserved) == (1, 500)
     live.context.usage = Usage(30, 12, 5)
     for _ in range(2):
@@ -71,6 +71,6 @@ async def test_a_grant_that_is_refused_makes_no_run_and_none_is_needed():
         raise Overloaded
 
     with pytest.raises(Overloaded):
-        LiveRun(replace(ORDER, grant=refused), FaultyStore(), is_first=True)
+        LiveRun(replace(ORDER, grant=refused), FaultyStore(), SystemClock(), is_first=True)
     assert nothing_granted() is None
-    LiveRun(ORDER, FaultyStore(), is_first=True).give_back()
+    LiveRun(ORDER, FaultyStore(), SystemClock(), is_first=True).give_back()
