@@ -3,23 +3,40 @@
 Each check looks at one thing, changes nothing, and returns what it found.
 """
 
+import asyncio
 import errno
+import logging
 import os
 import platform
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from argentor_asgi.config import Config, load
-from argentor_asgi.errors import ConfigError
+from argentor_asgi.errors import (
+    ConfigError,
+    GatewayError,
+    ProviderAuth,
+    ProviderBadRequest,
+    ProviderRateLimited,
+    ProviderUnavailable,
+    StreamTruncated,
+)
+from argentor_asgi.protocol.llm import LlmRequest
+from argentor_asgi.protocol.messages import Message, Part
+from argentor_asgi.providers import BUILTIN
 from argentor_asgi.security.hosts import is_local_name
 from argentor_asgi.server import system
+
+if TYPE_CHECKING:
+    from argentor_asgi.agent.backends import LlmBackend
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -27,6 +44,11 @@ DISK_NEEDED_BYTES: Final = 100 * 1024 * 1024
 DISK_WANTED_BYTES: Final = 1024 * 1024 * 1024
 KEY_CHARACTERS: Final = 16
 """A key shorter than this can be guessed."""
+MODEL_S: Final = 20.0
+"""How long all models together may take to answer."""
+PING_TOKENS: Final = 16
+"""How much one of them may say."""
+NOT_FOUND: Final = 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +77,7 @@ def examine(environ: Mapping[str, str], directory: Path, bind: Sequence[str]) ->
     yield callers(config, bind)
     yield from holders(config, datetime.now(UTC))
     yield from keys(config)
+    yield from models(config)
     yield from (port(address) for address in bind)
 
 
@@ -63,10 +86,13 @@ def python() -> Finding:
     return Finding("ok", "python", f"{platform.python_version()} at {sys.executable}")
 
 
-def sqlite() -> Finding:
-    """Look at the SQLite library."""
-    from argentor_asgi.sessions.probe import SQLITE_VERSION, has_reset_bug  # noqa: PLC0415  drags in sqlite3
+def sqlite(search_module: str = "fts5") -> Finding:
+    """Look at the SQLite library, and for the part of it that notes are searched with."""
+    from argentor_asgi.sessions.probe import SQLITE_VERSION, has_module, has_reset_bug  # noqa: PLC0415  drags in sqlite3
 
+    if not has_module(search_module):
+        lack = f"{SQLITE_VERSION} lacks {search_module.upper()}, without which no database file is opened"
+        return Finding("fail", "sqlite", lack)
     if has_reset_bug(tuple(int(part) for part in SQLITE_VERSION.split("."))):
         note = "has the WAL-reset bug, fixed in 3.51.3: while the gateway runs, let no other program write its database"
         return Finding("ok", "sqlite", f"{SQLITE_VERSION} {note}")
@@ -231,6 +257,69 @@ def keys(config: Config) -> Iterator[Finding]:
     for which, text in listed:
         if len(text) < KEY_CHARACTERS:
             yield Finding("warn", "keys", f"{which} is short; argentor new-key makes a good one")
+
+
+def models(config: Config) -> Iterator[Finding]:
+    """Make one tiny call to each hosted model, all at once, and tell how long it took; nothing for the built-in one."""
+    if config.llm.provider == BUILTIN:
+        return
+    from argentor_asgi.agent.providers.build import backends  # noqa: PLC0415  only hosted models need it
+
+    try:
+        asked = backends(config)
+    except ConfigError as error:
+        yield Finding("fail", "model", str(error))
+        return
+    logger, silence = logging.getLogger("argentor.models"), logging.NullHandler()
+    logger.addHandler(silence)  # what it would say stands in the findings
+    try:
+        yield from asyncio.run(_ask_all(asked))
+    finally:
+        logger.removeHandler(silence)
+
+
+async def _ask_all(asked: "Sequence[LlmBackend]") -> Sequence[Finding]:
+    return await asyncio.gather(*map(_ask, asked))
+
+
+async def _ask(backend: "LlmBackend") -> Finding:
+    label, begun = f"{backend.name}/{backend.model}", time.perf_counter()
+    said = (Part("text", text="ping"),)
+    ping = Message("ping", "user", "ping", "doctor", datetime.now(UTC), said)
+    try:
+        async with asyncio.timeout(MODEL_S):
+            async for _ in backend.stream(LlmRequest("", (ping,), max_tokens=PING_TOKENS)):
+                pass
+    except TimeoutError:
+        return Finding("fail", "model", f"{label} did not answer within {MODEL_S:g} s")
+    except GatewayError as error:
+        return model_failure(label, error)
+    finally:
+        await backend.aclose()
+    return Finding("ok", "model", f"{label} answered in {(time.perf_counter() - begun) * 1000:.0f} ms")
+
+
+def model_failure(label: str, error: GatewayError) -> Finding:
+    """Say what it means that a model answered with `error`, in plain words, and what the provider said."""
+    level: Level = "fail"
+    is_unknown = getattr(error.__cause__, "status", None) == NOT_FOUND
+    match error:
+        case ProviderAuth():
+            words = "refuses the key, or has no credit left for it; change llm.api_key"
+        case ProviderRateLimited():
+            level, words = "warn", "is at its limit for now"
+        case ProviderBadRequest() if is_unknown:
+            words = "is not known where it was asked for; change llm.model or llm.base_url"
+        case ProviderBadRequest():
+            words = "cannot be asked this way; change llm.base_url, llm.model or llm.max_tokens_field"
+        case ProviderUnavailable():
+            words = "cannot be reached or fails; look at llm.base_url, the network and the provider's status"
+        case StreamTruncated():
+            words = "broke off before its answer was whole"
+        case _:
+            words = error.message
+    notes = getattr(error, "__notes__", ()) or [str(error.__cause__ or "")]
+    return Finding(level, "model", f"{label} {words} {' '.join(notes)}".rstrip())
 
 
 def is_near(address: str) -> bool:

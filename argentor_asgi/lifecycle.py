@@ -66,8 +66,8 @@ async def _recover(services: Services) -> None:
         log.warning("%d runs were interrupted when the gateway stopped last", left)
     await services.keyring.load()
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    for scope, tokens in await services.store.usage_since(midnight):
-        services.limiter.remember_used(scope.owner, scope.tenant, tokens)
+    for scope, used in await services.store.usage_since(midnight):
+        services.limiter.remember_used(scope.owner, scope.tenant, used.tokens)
 
 
 @asynccontextmanager

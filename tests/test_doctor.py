@@ -111,6 +111,11 @@ def test_the_version_of_the_library_is_named():
     assert doctor.sqlite().words.startswith(SQLITE_VERSION)
 
 
+def test_a_library_without_full_text_search_fails():
+    found = doctor.sqlite(search_module="no_such_module")
+    assert (found.level, "lacks NO_SUCH_MODULE" in found.words) == ("fail", True)
+
+
 def test_a_port_that_is_taken_is_a_warning():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -26,7 +26,10 @@ After = Annotated[int, Meta(ge=0, le=2**53, description="Begin behind the event 
 
 @dataclass(frozen=True)
 class RunView:
-    """One user message worked to its end. `last_seq` is the number of its newest event, once it has ended."""
+    """One user message worked to its end. `last_seq` is the number of its newest event, once it has ended.
+
+    `cost` is in the currency of the configured prices, and null where a model of the run has none.
+    """
 
     run_id: str
     session_id: str
@@ -40,6 +43,8 @@ class RunView:
     turns: int
     usage: Usage
     last_seq: int
+    cost: float | None
+    tool_calls: int
 
 
 @dataclass(frozen=True)
@@ -131,4 +136,6 @@ def view(run: Run) -> RunView:
         run.turns,
         run.usage,
         run.last_seq,
+        None if run.cost_micros is None else run.cost_micros / 1_000_000,
+        run.tool_calls,
     )

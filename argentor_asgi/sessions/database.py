@@ -6,11 +6,13 @@ once (sqlite.org/wal.html, "The WAL-Reset Bug").
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
 from argentor_asgi.errors import ConfigError
+from argentor_asgi.sessions.probe import SQLITE_VERSION, has_module
 from argentor_asgi.sessions.schema_sql import APPLICATION_ID, MIGRATIONS, migrate
 
 QUICK_CHECK_BYTES: Final = 64 * 1024 * 1024
@@ -24,14 +26,26 @@ WRITER_SETTINGS: Final = (
 READER_SETTINGS: Final = ("PRAGMA query_only = ON", "PRAGMA wal_autocheckpoint = 0")
 BUSY_S: Final = 5.0
 """How long the writer waits for a tool of the operator, such as the `sqlite3` shell, to let go of the file."""
+SEARCH_MODULE: Final = "fts5"
+"""The part of SQLite that notes are searched with; some builds of the library lack it."""
+NOT_LOOKED_AT: Final = "unable to validate the inverted index"
+"""How a finding begins that is none: SQLite 3.44 and later cannot look into a search index that is opened read-only."""
 
 
-def open_writer(path: Path, *, quick_check_bytes: int = QUICK_CHECK_BYTES) -> sqlite3.Connection:
+def open_writer(
+    path: Path, *, quick_check_bytes: int = QUICK_CHECK_BYTES, search_module: str = SEARCH_MODULE
+) -> sqlite3.Connection:
     """Return the writing connection to the file at `path`, made with mode 0600 when it is missing.
 
-    Raises `ConfigError` naming the file when it is not ours, damaged, of a newer version, or cannot be opened; the
-    file is then as it was. Damage is looked for in files of up to `quick_check_bytes`.
+    Raises `ConfigError` naming the file when it is not ours, damaged, of a newer version, or cannot be opened, and when
+    the SQLite library lacks the `search_module`; the file is then as it was. Damage is looked for in files of up to
+    `quick_check_bytes`.
     """
+    if not has_module(search_module):
+        raise ConfigError(
+            f"storage.url: the SQLite library of this Python, {SQLITE_VERSION}, lacks {search_module.upper()}, which "
+            "notes are searched with; use a Python whose SQLite has it, or storage.url=memory:// to keep nothing"
+        )
     try:
         _create_private(path)
         _look(path, quick_check_bytes)
@@ -84,11 +98,16 @@ def _look(path: Path, quick_check_bytes: int) -> None:
 
 
 def _refuse_damaged(path: Path, db: sqlite3.Connection) -> None:
-    findings = [finding for (finding,) in db.execute("PRAGMA quick_check(3)")]
-    if findings != ["ok"]:
+    findings = damage([finding for (finding,) in db.execute("PRAGMA quick_check(3)")])
+    if findings:
         raise ConfigError(
             f"storage.url: {path} is damaged ({'; '.join(findings)}); move it away or restore a backup of it"
         )
+
+
+def damage(findings: Sequence[str]) -> list[str]:
+    """Return those of the rows of a `quick_check` that tell of damage."""
+    return [finding for finding in findings if finding != "ok" and not finding.startswith(NOT_LOOKED_AT)]
 
 
 def _connect_writer(path: Path) -> sqlite3.Connection:

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from argentor_asgi.sessions.rows import KEY_COLUMNS, key_values, marks, usage_of
-from argentor_asgi.sessions.session import KEYS, Scope, StoredKey
+from argentor_asgi.sessions.session import KEYS, Scope, StoredKey, Used
 
 _INSERT: Final = f"INSERT INTO keys ({KEY_COLUMNS}) VALUES ({marks(KEY_COLUMNS)})"
 _UPDATE: Final = f"UPDATE keys SET ({KEY_COLUMNS}) = ({marks(KEY_COLUMNS)}) WHERE id = ?"
 _USE: Final = "UPDATE keys SET last_used_at = max(coalesce(last_used_at, ?1), ?1) WHERE id = ?2"
 # A `+` keeps SQLite off the index of the scope, where it would read every run there is.
 USAGE: Final = (
-    "SELECT tenant, owner, sum(input_tokens + output_tokens) AS tokens FROM runs WHERE updated_at >= ? "
-    "GROUP BY +tenant, +owner HAVING tokens > 0 ORDER BY tenant, owner"
+    "SELECT tenant, owner, sum(input_tokens + output_tokens) AS tokens, coalesce(sum(cost_micros), 0) AS cost_micros, "
+    "sum(work_ms) AS work_ms, sum(tool_calls) AS tool_calls FROM runs WHERE updated_at >= ? GROUP BY +tenant, +owner "
+    "ORDER BY tenant, owner"
 )
 
 
@@ -46,6 +47,7 @@ def prune_keys(db: sqlite3.Connection, before: int) -> int:
     return db.execute("DELETE FROM keys WHERE revoked_at < ?1 OR expires_at < ?1", (before,)).rowcount
 
 
-def usage_since(db: sqlite3.Connection, since: int) -> Sequence[tuple[Scope, int]]:
+def usage_since(db: sqlite3.Connection, since: int) -> Sequence[tuple[Scope, Used]]:
     """Do what `RunStore.usage_since` says; it walks an index, so it is not for the loop."""
-    return [usage_of(row) for row in db.execute(USAGE, (since,))]
+    found = map(usage_of, db.execute(USAGE, (since,)))
+    return [(scope, used) for scope, used in found if used != Used()]

@@ -5,7 +5,6 @@ what is returned is not to be changed.
 """
 
 from bisect import bisect_right, insort
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -18,11 +17,13 @@ from argentor_asgi.ops.clock import Clock
 from argentor_asgi.protocol import schema
 from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.protocol.messages import Message
-from argentor_asgi.sessions import rules
+from argentor_asgi.sessions import ranking, rules
+from argentor_asgi.sessions.memory_approvals import MemoryApprovals, approval_weight
 from argentor_asgi.sessions.memory_keys import MemoryKeys
 from argentor_asgi.sessions.memory_rows import (
     ROW_BYTES,
     Conversation,
+    KeptNote,
     Log,
     behind,
     copied,
@@ -30,11 +31,13 @@ from argentor_asgi.sessions.memory_rows import (
     event_weight,
     is_over,
     kept_message,
+    kept_note,
+    note_weight,
     scope_of,
     unlist,
     weight_of,
 )
-from argentor_asgi.sessions.session import LIVE, NOTES_PER_SCOPE, Claim, Note, Page, Run, Scope, Session
+from argentor_asgi.sessions.session import LIVE, NOTES_PER_SCOPE, Approval, Claim, Note, Page, Run, Scope, Session, Used
 
 MAX_SESSIONS: Final = 10_000
 """How many sessions the store holds."""
@@ -42,12 +45,13 @@ MAX_BYTES: Final = 256 * 1024 * 1024
 """About how much memory everything together takes; past it, new things are refused, and nothing is lost silently."""
 
 
-class MemoryStore(MemoryKeys):
+class MemoryStore(MemoryKeys, MemoryApprovals):
     """A `Store` in memory. Past `max_sessions` or `max_bytes` it raises `Overloaded`, but lets every run end."""
 
     def __init__(self, *, clock: Clock, max_sessions: int = MAX_SESSIONS, max_bytes: int = MAX_BYTES) -> None:
         """Begin empty."""
-        super().__init__()
+        MemoryKeys.__init__(self)
+        MemoryApprovals.__init__(self)
         self._clock = clock
         self._max_sessions = max_sessions
         self._max_bytes = max_bytes
@@ -55,7 +59,7 @@ class MemoryStore(MemoryKeys):
         self._sessions: dict[str, Conversation] = {}
         self._runs: dict[str, Log] = {}
         self._claims: dict[tuple[Scope, str], tuple[Claim, datetime]] = {}
-        self._notes: dict[Scope, list[Note]] = {}
+        self._notes: dict[Scope, list[KeptNote]] = {}
         self._session_keys: dict[Scope, list[rules.Key]] = {}
         self._run_keys: dict[Scope, list[rules.Key]] = {}
 
@@ -204,22 +208,43 @@ class MemoryStore(MemoryKeys):
     async def interrupt_live(self, now: datetime) -> int:
         """End what is live."""
         live = [log for log in self._runs.values() if log.run.status in LIVE]
-        for log in sorted(live, key=lambda log: rules.key_of(log.run)):
+        queued = {log.run.session_id for log in live if log.run.status == "queued"}
+        lost = [log for log in live if log.run.status != "waiting_approval" or log.run.session_id in queued]
+        for log in sorted(lost, key=lambda log: rules.key_of(log.run)):
+            self._cancel_approvals(log.run.id, now)
             if log.is_unsaid:
                 self._say(self._sessions[log.run.session_id], [rules.unsaid(log.run, now)])
                 log.is_unsaid = False
             ended, events = rules.settled(log.run, log.events, now)
             self._change(log, ended)
             self._log(log, events)
-        return len(live)
+        return len(lost)
 
-    async def usage_since(self, moment: datetime) -> Sequence[tuple[Scope, int]]:
-        """Add up the tokens of the runs updated since."""
-        tokens: Counter[Scope] = Counter()
+    async def request_approvals(self, run: Run, approvals: Sequence[Approval]) -> None:
+        """Store the approvals and the run's fields."""
+        found = self._runs.get(run.id)
+        if found is None:
+            return
+        weight = sum(map(approval_weight, approvals))
+        self._require(weight)
+        self._keep_approvals(approvals)
+        self._add(self._sessions[found.run.session_id], weight)
+        self._change(found, run)
+
+    async def waiting_runs(self) -> Sequence[Run]:
+        """Return the runs that wait for a person."""
+        waiting = [log.run for log in self._runs.values() if log.run.status == "waiting_approval"]
+        return sorted(waiting, key=rules.key_of)
+
+    async def usage_since(self, moment: datetime) -> Sequence[tuple[Scope, Used]]:
+        """Add up what the runs updated since used."""
+        sums: dict[Scope, Used] = {}
         for log in self._runs.values():
             if log.run.updated_at >= moment:
-                tokens[scope_of(log.run)] += log.run.usage.input_tokens + log.run.usage.output_tokens
-        return [(scope, tokens[scope]) for scope in sorted(tokens, key=attrgetter("tenant", "owner")) if tokens[scope]]
+                scope = scope_of(log.run)
+                sums[scope] = sums.get(scope, Used()).plus(log.run.used)
+        ordered = sorted(sums, key=attrgetter("tenant", "owner"))
+        return [(scope, sums[scope]) for scope in ordered if sums[scope] != Used()]
 
     async def prune(self, before: datetime) -> int:
         """Drop what is too old."""
@@ -238,28 +263,35 @@ class MemoryStore(MemoryKeys):
 
     async def add_note(self, scope: Scope, note: Note) -> bool:
         """Keep the note unless the scope is full."""
-        rules.refuse_surrogates(note.id)
+        rules.refuse_surrogates(scope.owner, scope.tenant, note.id)
         kept = self._notes.get(scope, [])
         if len(kept) >= NOTES_PER_SCOPE:
             return False
-        if all(other.id != note.id for other in kept):
-            note = replace(note, content=schema.scrub(note.content), metadata=copied(note.metadata))
-            self._require(ROW_BYTES + len(note.content))
-            self._used_bytes += ROW_BYTES + len(note.content)
-            insort(self._notes.setdefault(scope, []), note, key=lambda other: other.created_at)
+        if all(other.note.id != note.id for other in kept):
+            row = kept_note(note)
+            self._require(note_weight(row))
+            self._used_bytes += note_weight(row)
+            insort(self._notes.setdefault(scope, []), row, key=lambda other: other.note.created_at)
         return True
 
     async def notes(self, scope: Scope) -> Sequence[Note]:
         """Return the notes, oldest first."""
-        return list(self._notes.get(scope, ()))
+        return [row.note for row in self._notes.get(scope, ())]
+
+    async def search_notes(self, scope: Scope, query: str, *, limit: int) -> tuple[Sequence[tuple[Note, float]], int]:
+        """Return the best notes, and how many share a word with the query."""
+        wanted = ranking.terms(query)
+        rows = [row for row in reversed(self._notes.get(scope, ())) if not row.counts.keys().isdisjoint(wanted)]
+        ranked = ranking.rank(wanted, [row.counts for row in rows])
+        return [(rows[at].note, score) for at, score in ranked[: max(limit, 0)]], len(ranked)
 
     async def delete_note(self, scope: Scope, note_id: str) -> bool:
         """Forget the note."""
         kept = self._notes.get(scope, [])
-        gone = [note for note in kept if note.id == note_id]
-        for note in gone:
-            kept.remove(note)
-            self._used_bytes -= ROW_BYTES + len(note.content)
+        gone = [row for row in kept if row.note.id == note_id]
+        for row in gone:
+            kept.remove(row)
+            self._used_bytes -= note_weight(row)
         if not kept:
             self._notes.pop(scope, None)
         return bool(gone)
@@ -324,6 +356,9 @@ class MemoryStore(MemoryKeys):
             error_code=run.error_code,
             turns=run.turns,
             usage=run.usage,
+            cost_micros=run.cost_micros,
+            tool_calls=run.tool_calls,
+            work_ms=run.work_ms,
         )
         self._add(self._sessions[was.session_id], len(log.run.text) - len(was.text))
 
@@ -350,4 +385,5 @@ class MemoryStore(MemoryKeys):
         unlist(self._session_keys, scope_of(found.session), rules.key_of(found.session))
         for run_id in found.runs:
             run = self._runs.pop(run_id).run
+            self._forget_approvals(run_id)
             unlist(self._run_keys, scope_of(run), rules.key_of(run))

@@ -1,7 +1,8 @@
 """What the store in memory keeps of a session and of a run, what they weigh, and its sorted lists."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -10,11 +11,13 @@ from argentor_asgi.protocol import schema
 from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.protocol.messages import Message, Part
 from argentor_asgi.protocol.schema import JsonObject
-from argentor_asgi.sessions import rules
-from argentor_asgi.sessions.session import LIVE, Run, Scope, Session
+from argentor_asgi.sessions import ranking, rules
+from argentor_asgi.sessions.session import LIVE, Note, Run, Scope, Session
 
 ROW_BYTES: Final = 1024
 """What a row counts beside its text."""
+TERM_BYTES: Final = 128
+"""What a word of a note counts beside the note's text."""
 
 
 @dataclass(slots=True)
@@ -34,6 +37,14 @@ class Log:
     run: Run
     is_unsaid: bool
     events: list[LoggedEvent] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptNote:
+    """A note with how often each of its tokens occurs."""
+
+    note: Note
+    counts: Mapping[str, int]
 
 
 def scope_of(row: Session | Run) -> Scope:
@@ -60,6 +71,17 @@ def kept_message(message: Message, session_id: str) -> Message:
     parts = schema.restore(schema.encode(message.parts), tuple[Part, ...]) if message.parts else ()
     content, metadata = schema.scrub(message.content), copied(message.metadata)
     return replace(message, session_id=session_id, content=content, parts=parts, metadata=metadata)
+
+
+def kept_note(note: Note) -> KeptNote:
+    """Return the note as it is stored."""
+    kept = replace(note, content=schema.scrub(note.content), metadata=copied(note.metadata))
+    return KeptNote(kept, Counter(ranking.tokens(kept.content)))
+
+
+def note_weight(row: KeptNote) -> int:
+    """Return about how many bytes the note takes."""
+    return ROW_BYTES + len(row.note.content) + TERM_BYTES * len(row.counts)
 
 
 def copied(metadata: JsonObject) -> JsonObject:

@@ -19,6 +19,16 @@ def has_reset_bug(version: tuple[int, ...]) -> bool:
     return version < (fixed[0] if fixed else RESET_BUG_FIXED[-1])
 
 
+def has_module(name: str) -> bool:
+    """Say whether the SQLite library has the virtual table module `name`, such as `fts5`."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        try:
+            db.execute(f"CREATE VIRTUAL TABLE probe USING {name} (x)")
+        except sqlite3.OperationalError:
+            return False
+        return True
+
+
 def writer_of(path: Path) -> str | None:
     """Return the process id of the gateway that has the database at `path` in use, None when none has.
 

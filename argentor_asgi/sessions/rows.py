@@ -10,7 +10,7 @@ from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.protocol.messages import Message, Part, Usage
 from argentor_asgi.protocol.schema import JsonObject
 from argentor_asgi.sessions.rules import micros, moment
-from argentor_asgi.sessions.session import Claim, Note, Run, Scope, Session, StoredKey
+from argentor_asgi.sessions.session import Claim, Note, Run, Scope, Session, StoredKey, Used
 
 Value: TypeAlias = str | int | bytes | None
 """What a column holds."""
@@ -21,7 +21,7 @@ SESSION_COLUMNS: Final = (
 MESSAGE_COLUMNS: Final = "session_id, idx, id, role, content, timestamp, channel_id, parts, metadata"
 RUN_FIELDS: Final = (
     "status, model, updated_at, text, finish_reason, error_code, turns, "
-    "input_tokens, output_tokens, cached_tokens, estimated"
+    "input_tokens, output_tokens, cached_tokens, estimated, cost_micros, tool_calls, work_ms"
 )
 """The columns of a run that change."""
 KEY_COLUMNS: Final = (
@@ -112,6 +112,9 @@ def run_changes(run: Run) -> tuple[Value, ...]:
         usage.output_tokens,
         usage.cached_tokens,
         int(usage.estimated),
+        run.cost_micros,
+        run.tool_calls,
+        run.work_ms,
     )
 
 
@@ -139,6 +142,9 @@ def run_of(row: sqlite3.Row) -> Run:
         turns=row["turns"],
         usage=Usage(row["input_tokens"], row["output_tokens"], row["cached_tokens"], bool(row["estimated"])),
         last_seq=row["last_seq"],
+        cost_micros=row["cost_micros"],
+        tool_calls=row["tool_calls"],
+        work_ms=row["work_ms"],
     )
 
 
@@ -200,9 +206,10 @@ def stored_key_of(row: sqlite3.Row) -> StoredKey:
     )
 
 
-def usage_of(row: sqlite3.Row) -> tuple[Scope, int]:
-    """Return the scope and the tokens of a row of tenant, owner, tokens."""
-    return Scope(row["owner"], row["tenant"]), row["tokens"]
+def usage_of(row: sqlite3.Row) -> tuple[Scope, Used]:
+    """Return whose and what a row of tenant, owner and the fields of `Used` counts."""
+    used = Used(row["tokens"], row["cost_micros"], row["work_ms"], row["tool_calls"])
+    return Scope(row["owner"], row["tenant"]), used
 
 
 def marks(columns: str) -> str:

@@ -11,7 +11,7 @@ from argentor_asgi.errors import Detail, InvalidInput, RunInterrupted
 from argentor_asgi.protocol import schema
 from argentor_asgi.protocol.events import Error, LoggedEvent, RunEvent, ToolCallEnd
 from argentor_asgi.protocol.messages import Message
-from argentor_asgi.sessions.session import Page, Run, RunStatus, Session, StoredKey
+from argentor_asgi.sessions.session import Approval, Page, Run, RunStatus, Session, StoredKey
 
 CURSOR_CHARS: Final = 1024
 """The longest cursor that is read."""
@@ -41,7 +41,7 @@ def moment(value: int) -> datetime:
     return _EPOCH + timedelta(microseconds=value)
 
 
-def key_of(row: Session | Run | StoredKey) -> Key:
+def key_of(row: Session | Run | Approval | StoredKey) -> Key:
     """Return where the row stands in its list."""
     return micros(row.created_at), row.id
 

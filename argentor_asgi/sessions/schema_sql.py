@@ -7,6 +7,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
+from argentor_asgi.sessions.note_statements import mark, words
+
 APPLICATION_ID: Final = 0x41475452
 """`AGTR`, in the header of every file that is ours: a database of something else is never written to."""
 
@@ -135,21 +137,42 @@ _APPROVALS: Final = (
         decided_at INTEGER
     )""",
     "CREATE INDEX approvals_by_scope ON approvals (tenant, owner, created_at, id)",
+    "CREATE INDEX approvals_by_status ON approvals (tenant, owner, status, created_at, id)",
     "CREATE INDEX approvals_by_run ON approvals (run_id, created_at, id)",
     "ALTER TABLE runs ADD COLUMN cost_micros INTEGER",
     "ALTER TABLE runs ADD COLUMN tool_calls INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE runs ADD COLUMN work_ms INTEGER NOT NULL DEFAULT 0",
 )
 
+# The number is a column, since a VACUUM may give rows other numbers where it is none, and the index knows rows by it
+# (sqlite.org/lang_vacuum.html). A word is what `ranking.tokens` makes: letters, digits, `_`, and nothing else in ASCII.
 _NOTE_WORDS: Final = (
+    """CREATE TABLE numbered_notes (
+        number INTEGER PRIMARY KEY,
+        tenant TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        id TEXT NOT NULL,
+        content TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        metadata BLOB,
+        mark TEXT NOT NULL,
+        words TEXT NOT NULL,
+        UNIQUE (tenant, owner, id)
+    )""",
+    """INSERT INTO numbered_notes
+        SELECT rowid, tenant, owner, id, content, created_at, metadata, note_mark(tenant, owner), note_words(content)
+        FROM notes ORDER BY rowid""",
+    "DROP TABLE notes",
+    "ALTER TABLE numbered_notes RENAME TO notes",
     """CREATE VIRTUAL TABLE note_words USING fts5 (
-        content, content='notes', content_rowid='rowid', tokenize='unicode61 remove_diacritics 2'
+        mark, words, content='notes', content_rowid='number', tokenize="ascii tokenchars '_'", detail=column,
+        columnsize=0
     )""",
     """CREATE TRIGGER notes_added AFTER INSERT ON notes BEGIN
-        INSERT INTO note_words (rowid, content) VALUES (new.rowid, new.content);
+        INSERT INTO note_words (rowid, mark, words) VALUES (new.number, new.mark, new.words);
     END""",
     """CREATE TRIGGER notes_deleted AFTER DELETE ON notes BEGIN
-        INSERT INTO note_words (note_words, rowid, content) VALUES ('delete', old.rowid, old.content);
+        INSERT INTO note_words (note_words, rowid, mark, words) VALUES ('delete', old.number, old.mark, old.words);
     END""",
     "INSERT INTO note_words (note_words) VALUES ('rebuild')",
 )
@@ -161,6 +184,8 @@ MIGRATIONS: Final[Sequence[Sequence[str]]] = (_FIRST, _KEYS, _APPROVALS, _NOTE_W
 def migrate(db: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
     """Bring the file to the newest version, each step in one transaction with its version number."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
+    db.create_function("note_mark", 2, mark, deterministic=True)
+    db.create_function("note_words", 1, words, deterministic=True)
     for number, statements in enumerate(migrations[version:], version + 1):
         db.execute("BEGIN IMMEDIATE")
         for statement in statements:

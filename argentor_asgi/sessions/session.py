@@ -82,6 +82,12 @@ class Run:
     tool_calls: int = 0
     work_ms: int = 0
 
+    @property
+    def used(self) -> "Used":
+        """What the run used; a cost that is not known counts nothing."""
+        tokens = self.usage.input_tokens + self.usage.output_tokens
+        return Used(tokens, self.cost_micros or 0, self.work_ms, self.tool_calls)
+
 
 @dataclass(frozen=True, slots=True)
 class Approval:
@@ -119,6 +125,15 @@ class Used:
     cost_micros: int = 0
     work_ms: int = 0
     tool_calls: int = 0
+
+    def plus(self, other: "Used") -> "Used":
+        """Return the sum."""
+        return Used(
+            self.tokens + other.tokens,
+            self.cost_micros + other.cost_micros,
+            self.work_ms + other.work_ms,
+            self.tool_calls + other.tool_calls,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +280,8 @@ class RunStore(Protocol):
     async def interrupt_live(self, now: datetime) -> int:
         """Mark every run that is still live as `interrupted`, at start after a crash; return how many there were.
 
-        Not one that is `waiting_approval`: it goes on waiting, see `waiting_runs`.
+        Not one that is `waiting_approval`, unless a message is queued behind it: it goes on waiting, see
+        `waiting_runs`. What the others still asked a person is `cancelled`.
 
         Each gets a `tool_call_end` without arguments for every call that is open, then a terminal `error` event of code
         `interrupted`, numbered after its last stored one; the message of a queued run is appended to its session, so
@@ -277,7 +293,7 @@ class RunStore(Protocol):
     async def usage_since(self, moment: datetime) -> Sequence[tuple[Scope, Used]]:
         """Return what the runs updated at `moment` or later used, for each scope.
 
-        A scope that used nothing is left out. What was deleted is not counted.
+        A scope that used nothing is left out. What was deleted is not counted, nor is a cost that is not known.
         """
         ...
 
@@ -340,7 +356,9 @@ class NoteStore(Protocol):
     async def search_notes(self, scope: Scope, query: str, *, limit: int) -> tuple[Sequence[tuple[Note, float]], int]:
         """Return the notes that share a word with `query`, best first with their scores (> 0), and how many there are.
 
-        Of equally good ones the newer first; at most `limit`. Words are compared without case and accents.
+        Of equally good ones the newer first; at most `limit`. What a word is and how good a note is says `ranking`:
+        forms of a word are one, whatever its case and accents, and notes of other scopes have no part in a score. A
+        query is words and nothing else, whatever signs it holds.
         """
         ...
 

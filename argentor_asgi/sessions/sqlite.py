@@ -17,7 +17,8 @@ from argentor_asgi.errors import StorageUnavailable
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.protocol.messages import Message
-from argentor_asgi.sessions import key_statements, rules, statements
+from argentor_asgi.sessions import approval_statements, key_statements, note_statements, ranking, rules, statements
+from argentor_asgi.sessions.approval_statements import APPROVAL_COLUMNS, approval_of
 from argentor_asgi.sessions.database import open_writer
 from argentor_asgi.sessions.lock import lock_database
 from argentor_asgi.sessions.reader import Listing, Reader
@@ -32,13 +33,25 @@ from argentor_asgi.sessions.rows import (
     message_of,
     message_values,
     note_of,
-    note_values,
     run_of,
     session_of,
     stored_key_of,
     version_of,
 )
-from argentor_asgi.sessions.session import KEYS, NOTES_PER_SCOPE, Claim, Note, Page, Run, Scope, Session, StoredKey
+from argentor_asgi.sessions.session import (
+    KEYS,
+    NOTES_PER_SCOPE,
+    Approval,
+    ApprovalStatus,
+    Claim,
+    Note,
+    Page,
+    Run,
+    Scope,
+    Session,
+    StoredKey,
+    Used,
+)
 from argentor_asgi.sessions.writer import Writer
 
 P = ParamSpec("P")
@@ -65,10 +78,23 @@ _MESSAGES: Final = Listing(
 _EVENTS: Final = Listing(
     "SELECT seq, type, data FROM events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?", ("seq",)
 )
+_APPROVAL: Final = f"SELECT {APPROVAL_COLUMNS} FROM approvals WHERE id = ? AND owner = ? AND tenant = ?"
+_APPROVALS: Final = Listing(
+    f"SELECT {APPROVAL_COLUMNS} FROM approvals WHERE tenant = ? AND owner = ? {_NEWEST_FIRST}", ("created_at", "id")
+)
+_APPROVALS_BY_STATUS: Final = Listing(
+    f"SELECT {APPROVAL_COLUMNS} FROM approvals WHERE tenant = ? AND owner = ? AND status = ? {_NEWEST_FIRST}",
+    ("created_at", "id"),
+)
+_APPROVALS_OF_RUN: Final = Listing(
+    f"SELECT rowid, {APPROVAL_COLUMNS} FROM approvals WHERE run_id = ? AND rowid > ? ORDER BY rowid LIMIT ?", ("rowid",)
+)
+_ALL_OF_RUN: Final = 2**31
+"""More approvals than a run can have."""
 _NOTES: Final = Listing(
-    "SELECT rowid, id, content, created_at, metadata FROM notes WHERE tenant = ? AND owner = ? "
-    "AND (created_at, rowid) > (?, ?) ORDER BY created_at, rowid LIMIT ?",
-    ("created_at", "rowid"),
+    "SELECT number, id, content, created_at, metadata FROM notes WHERE tenant = ? AND owner = ? "
+    "AND (created_at, number) > (?, ?) ORDER BY created_at, number LIMIT ?",
+    ("created_at", "number"),
 )
 _OLDEST: Final = (-(2**63), 0)
 _KEY: Final = f"SELECT {KEY_COLUMNS} FROM keys WHERE id = ?"
@@ -244,8 +270,44 @@ class SqliteStore:
         """End what a crash left live."""
         return await self._write(statements.interrupt_live, now)
 
-    async def usage_since(self, moment: datetime) -> Sequence[tuple[Scope, int]]:
-        """Add up the tokens of the runs updated since."""
+    # --- approvals -----------------------------------------------------------------------------------------------
+
+    async def request_approvals(self, run: Run, approvals: Sequence[Approval]) -> None:
+        """Store the approvals and the run's fields."""
+        await self._write(statements.request_approvals, run, tuple(approvals))
+
+    async def decide_approval(self, approval: Approval) -> bool:
+        """Store the decision unless there is one."""
+        return await self._write(approval_statements.decide_approval, approval)
+
+    async def get_approval(self, scope: Scope, approval_id: str) -> Approval | None:
+        """Return the approval when it is the scope's."""
+        return self._read().one(approval_of, _APPROVAL, (approval_id, scope.owner, scope.tenant))
+
+    async def list_approvals(
+        self, scope: Scope, *, status: ApprovalStatus | None, limit: int, cursor: str | None = None
+    ) -> Page[Approval]:
+        """Return one page, newest first."""
+        start = rules.from_cursor("a", cursor)
+        where: tuple[str, ...] = (scope.tenant, scope.owner)
+        listing = _APPROVALS
+        if status is not None:
+            listing, where = _APPROVALS_BY_STATUS, (*where, status)
+        rows = await self._read().many(approval_of, listing, where, start=start, limit=limit + 1)
+        return rules.page(rows, limit, "a", rules.key_of)
+
+    async def approvals_of(self, run_id: str) -> Sequence[Approval]:
+        """Return the run's approvals, as they were requested."""
+        return await self._read().many(approval_of, _APPROVALS_OF_RUN, (run_id,), start=(-1,), limit=_ALL_OF_RUN)
+
+    async def waiting_runs(self) -> Sequence[Run]:
+        """Return the runs that wait for a person."""
+        return await self._write(approval_statements.waiting_runs)
+
+    # --- usage, pruning ------------------------------------------------------------------------------------------
+
+    async def usage_since(self, moment: datetime) -> Sequence[tuple[Scope, Used]]:
+        """Add up what the runs updated since used."""
         return await self._write(key_statements.usage_since, rules.micros(moment))
 
     async def prune(self, before: datetime) -> int:
@@ -259,16 +321,20 @@ class SqliteStore:
 
     async def add_note(self, scope: Scope, note: Note) -> bool:
         """Keep the note unless the scope is full."""
-        return await self._write(statements.add_note, scope, note_values(note))
+        return await self._write(note_statements.add_note, scope, note)
 
     async def notes(self, scope: Scope) -> Sequence[Note]:
         """Return the notes, oldest first."""
         where = (scope.tenant, scope.owner)
         return await self._read().many(note_of, _NOTES, where, start=_OLDEST, limit=NOTES_PER_SCOPE)
 
+    async def search_notes(self, scope: Scope, query: str, *, limit: int) -> tuple[Sequence[tuple[Note, float]], int]:
+        """Return the best notes, and how many share a word with the query."""
+        return await self._write(note_statements.search_notes, scope, ranking.terms(query), limit)
+
     async def delete_note(self, scope: Scope, note_id: str) -> bool:
         """Forget the note."""
-        return await self._write(statements.delete_note, scope, note_id)
+        return await self._write(note_statements.delete_note, scope, note_id)
 
     # --- keys ----------------------------------------------------------------------------------------------------
 

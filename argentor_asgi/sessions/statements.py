@@ -11,6 +11,7 @@ from typing import Final
 
 from argentor_asgi.errors import SessionNotFound, StaleSession
 from argentor_asgi.protocol.events import LoggedEvent
+from argentor_asgi.sessions.approval_statements import add_approvals, cancel_approvals
 from argentor_asgi.sessions.key_statements import prune_keys
 from argentor_asgi.sessions.rows import (
     CLAIM_COLUMNS,
@@ -30,13 +31,18 @@ from argentor_asgi.sessions.rows import (
     session_values,
 )
 from argentor_asgi.sessions.rules import CALL_EVENTS, DAY_MICROS, micros, settled, unsaid
-from argentor_asgi.sessions.session import KEY_KEPT_DAYS, NOTES_PER_SCOPE, Claim, Run, Scope, Session
+from argentor_asgi.sessions.session import KEY_KEPT_DAYS, Approval, Claim, Run, Scope, Session
 
 PRUNE_ROWS: Final = 1000
 """How many claims one step of pruning drops."""
 PRUNE_OWNERS: Final = 16
 """How many runs or sessions one step of pruning empties, so that other writers wait for milliseconds only."""
 LIVE_SQL: Final = "status IN ('queued', 'running', 'waiting_approval')"
+LOST_SQL: Final = (
+    "(status != 'waiting_approval' OR session_id IN (SELECT session_id FROM runs WHERE status = 'queued' AND "
+    f"{LIVE_SQL}))"
+)
+"""Which of the live runs a crash ends: not those that wait for a person, unless a message is queued behind."""
 
 _INSERT_SESSION: Final = f"INSERT INTO sessions ({SESSION_COLUMNS}) VALUES ({marks(SESSION_COLUMNS)})"
 _INSERT_MESSAGE: Final = f"INSERT INTO messages ({MESSAGE_COLUMNS}) VALUES ({marks(MESSAGE_COLUMNS)})"
@@ -156,11 +162,20 @@ def save_run(db: sqlite3.Connection, run: Run, events: Sequence[LoggedEvent]) ->
     append_events(db, run.id, events)
 
 
+def request_approvals(db: sqlite3.Connection, run: Run, approvals: Sequence[Approval]) -> None:
+    """Do what `ApprovalStore.request_approvals` says."""
+    if db.execute(_UPDATE_RUN, (*run_changes(run), run.id)).rowcount:
+        add_approvals(db, approvals)
+
+
 def interrupt_live(db: sqlite3.Connection, now: datetime) -> int:
     """Do what `RunStore.interrupt_live` says."""
-    found = db.execute(f"SELECT {RUN_COLUMNS}, is_unsaid FROM runs WHERE {LIVE_SQL} ORDER BY created_at, id").fetchall()
+    found = db.execute(
+        f"SELECT {RUN_COLUMNS}, is_unsaid FROM runs WHERE {LIVE_SQL} AND {LOST_SQL} ORDER BY created_at, id"
+    ).fetchall()
     for row in found:
         run = run_of(row)
+        cancel_approvals(db, run.id, micros(now))
         told = db.execute(_TOLD, {"run": run.id, "start": CALL_EVENTS[0], "end": CALL_EVENTS[1]}).fetchall()
         if row["is_unsaid"]:
             append(db, run.session_id, [message_values(unsaid(run, now))], None, micros(now))
@@ -208,26 +223,6 @@ def count_sessions(db: sqlite3.Connection, scope: Scope) -> int:
     where = (scope.tenant, scope.owner)
     found: int = db.execute("SELECT count(*) FROM sessions WHERE tenant = ? AND owner = ?", where).fetchone()[0]
     return found
-
-
-def add_note(db: sqlite3.Connection, scope: Scope, values: tuple[Value, ...]) -> bool:
-    """Do what `NoteStore.add_note` says; `values` as `note_values` makes them."""
-    where = (scope.tenant, scope.owner)
-    (kept,) = db.execute("SELECT count(*) FROM notes WHERE tenant = ? AND owner = ?", where).fetchone()
-    if kept >= NOTES_PER_SCOPE:
-        return False
-    db.execute(
-        "INSERT INTO notes (tenant, owner, id, content, created_at, metadata) VALUES (?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (tenant, owner, id) DO NOTHING",
-        (*where, *values),
-    )
-    return True
-
-
-def delete_note(db: sqlite3.Connection, scope: Scope, note_id: str) -> bool:
-    """Do what `NoteStore.delete_note` says."""
-    where = (scope.tenant, scope.owner, note_id)
-    return db.execute("DELETE FROM notes WHERE tenant = ? AND owner = ? AND id = ?", where).rowcount > 0
 
 
 def probe(db: sqlite3.Connection, now: int) -> None:

@@ -34,7 +34,15 @@ class RunStoreContract(FreshStores):
 
     async def test_a_run_begins_with_its_session_its_message_and_its_fields(self, store):
         run = a_run(
-            usage=Usage(1, 2, 3, estimated=True), turns=4, text="part", finish_reason="stop", error_code="x", last_seq=9
+            usage=Usage(1, 2, 3, estimated=True),
+            turns=4,
+            text="part",
+            finish_reason="stop",
+            error_code="x",
+            last_seq=9,
+            cost_micros=5,
+            tool_calls=6,
+            work_ms=7,
         )
         assert await begin(store, run) is None
         assert await store.get_run(ME, "r") == replace(run, last_seq=0)
@@ -149,6 +157,9 @@ class RunStoreContract(FreshStores):
         saved = replace(
             a_run(status="done", model="other", text="answer", finish_reason="stop", turns=2),
             usage=Usage(5, 6, 7, estimated=True),
+            cost_micros=8,
+            tool_calls=9,
+            work_ms=10,
             updated_at=later,
             input="not this",
             session_id="nor this",
@@ -169,12 +180,12 @@ class RunStoreContract(FreshStores):
     # --- interrupt_live ---
 
     async def test_a_crash_ends_each_live_run_with_one_terminal_event(self, store):
-        for status in ("running", "waiting_approval", "done", "failed", "cancelled"):
+        for status in ("running", "queued", "done", "failed", "cancelled"):
             await begin(store, a_run(status, status=status))
             await store.append_events(status, [an_event(1)])
         later = START + timedelta(hours=1)
         assert await store.interrupt_live(later) == 2
-        for run_id in ("running", "waiting_approval"):
+        for run_id in ("running", "queued"):
             run = await store.get_run(ME, run_id)
             assert (run.status, run.error_code, run.last_seq, run.updated_at) == (
                 "interrupted",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from argentor_asgi.errors import InvalidInput
 from argentor_asgi.protocol.messages import Usage
-from argentor_asgi.sessions.session import KEY_KEPT_DAYS, KEYS
+from argentor_asgi.sessions.session import KEY_KEPT_DAYS, KEYS, Used
 
 DAY = timedelta(days=1)
 TICK = timedelta(microseconds=1)
@@ -143,18 +143,32 @@ class KeyStoreContract(FreshStores):
         for n, (scope, at) in enumerate(
             [(ME, START - TICK), (ME, START), (ME, START + DAY), *((o, START) for o in OTHERS)]
         ):
-            run = a_run(f"r{n}", f"s{n}", scope, at, usage=Usage(10, n, 7))
+            run = a_run(
+                f"r{n}", f"s{n}", scope, at, usage=Usage(10, n, 7), cost_micros=5 * n, work_ms=100 + n, tool_calls=n
+            )
             await begin(store, run)
         await begin(store, a_run("idle", "s1", at=START))
         found = await store.usage_since(START)
-        others = [(scope, 10 + n) for n, scope in enumerate(OTHERS, 3)]
-        assert found == sorted([(ME, 10 + 1 + 10 + 2), *others], key=lambda one: (one[0].tenant, one[0].owner))
+        others = [(scope, Used(10 + n, 5 * n, 100 + n, n)) for n, scope in enumerate(OTHERS, 3)]
+        mine = (ME, Used(10 + 1 + 10 + 2, 5 + 10, 101 + 102, 1 + 2))
+        assert found == sorted([mine, *others], key=lambda one: (one[0].tenant, one[0].owner))
         assert list(await store.usage_since(START + 2 * DAY)) == []
 
     async def test_usage_follows_a_run_as_it_changes(self, store):
         await begin(store)
         assert list(await store.usage_since(START)) == []
-        await store.save_run(a_run(status="done", usage=Usage(5, 6)))
-        assert list(await store.usage_since(START)) == [(ME, 11)]
+        await store.save_run(a_run(status="done", usage=Usage(5, 6), cost_micros=7, work_ms=8, tool_calls=9))
+        assert list(await store.usage_since(START)) == [(ME, Used(11, 7, 8, 9))]
         await store.delete_session(ME, "s")
         assert list(await store.usage_since(START)) == []
+
+    async def test_a_cost_that_is_not_known_counts_nothing_beside_those_that_are(self, store):
+        await begin(store, a_run("a", "s1", usage=Usage(1, 1), cost_micros=None))
+        assert list(await store.usage_since(START)) == [(ME, Used(2))]
+        await begin(store, a_run("b", "s2", usage=Usage(1, 1), cost_micros=3))
+        assert list(await store.usage_since(START)) == [(ME, Used(4, 3))]
+
+    @pytest.mark.parametrize("field", ["cost_micros", "work_ms", "tool_calls"])
+    async def test_who_used_one_thing_alone_is_told_of(self, store, field):
+        await begin(store, a_run(**{field: 1}))
+        assert list(await store.usage_since(START)) == [(ME, Used(**{field: 1}))]

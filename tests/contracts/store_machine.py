@@ -146,8 +146,10 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def crash(self):
         live = [run for _, run in sorted(self.runs.items()) if run["status"] in LIVE]
-        assert self.sure(self.store.interrupt_live(START)) == len(live)
-        for run in live:
+        queued = {run["session"] for run in live if run["status"] == "queued"}
+        lost = [run for run in live if run["status"] != "waiting_approval" or run["session"] in queued]
+        assert self.sure(self.store.interrupt_live(START)) == len(lost)
+        for run in lost:
             self.said[run["session"]] += ["in"] if run["unsaid"] else []
             is_over = bool(run["seqs"]) and run["seqs"][-1] == run.get("end")
             run |= {"status": "failed" if is_over else "interrupted", "unsaid": False}

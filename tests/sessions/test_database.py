@@ -6,7 +6,7 @@ import pytest
 
 from argentor_asgi.errors import ConfigError
 from argentor_asgi.sessions import database
-from argentor_asgi.sessions.database import close_writer, open_reader, open_writer
+from argentor_asgi.sessions.database import NOT_LOOKED_AT, close_writer, open_reader, open_writer
 from argentor_asgi.sessions.schema_sql import APPLICATION_ID, MIGRATIONS
 
 
@@ -166,3 +166,22 @@ def test_a_file_above_the_bound_is_not_read_whole_at_start(path):
 def test_a_file_system_without_a_log_is_refused(path):
     with closing(sqlite3.connect(":memory:")) as db, pytest.raises(ConfigError, match="cannot share memory"):
         database._use_log(path, db)
+
+
+def test_a_library_without_full_text_search_is_refused_before_a_file_is_made(path):
+    with pytest.raises(ConfigError, match=r"storage\.url: .* lacks NO_SUCH_MODULE.*memory://"):
+        open_writer(path, search_module="no_such_module")
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("findings", "bad"),
+    [
+        (["ok"], []),
+        ([f"{NOT_LOOKED_AT} for FTS5 table main.note_words: attempt to write a readonly database"], []),
+        (["wrong # of entries in index a", "ok"], ["wrong # of entries in index a"]),
+        (["malformed inverted index for FTS5 table main.note_words"],) * 2,
+    ],
+)
+def test_an_index_that_could_not_be_looked_at_is_no_damage(findings, bad):
+    assert database.damage(findings) == bad

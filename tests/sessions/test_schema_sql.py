@@ -34,7 +34,12 @@ def test_an_older_file_is_brought_forward_with_what_it_holds(db):
 
 def test_a_released_step_is_never_changed():
     text = [";".join(step) for step in MIGRATIONS]
-    assert [hashlib.sha256(step.encode()).hexdigest()[:16] for step in text] == ["1418447972d2e286", "69513eb153e6ca64"]
+    assert [hashlib.sha256(step.encode()).hexdigest()[:16] for step in text] == [
+        "1418447972d2e286",
+        "69513eb153e6ca64",
+        "33927c6d09380370",
+        "512078863365bbd4",
+    ]
 
 
 def test_usage_is_read_by_an_index(db):
@@ -61,6 +66,17 @@ def test_a_step_that_fails_is_undone_with_its_version(db):
 def test_no_statement_replaces_rows(db):
     migrate(db)
     assert not re.search(r"\bREPLACE\b", " ".join(line for step in MIGRATIONS for line in step), re.IGNORECASE)
+
+
+@pytest.mark.parametrize("since", range(len(MIGRATIONS)))
+def test_from_every_version_a_file_comes_to_the_same_tables(db, since):
+    migrate(db, MIGRATIONS[:since])
+    migrate(db)
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as new:
+        migrate(new)
+        tables = "SELECT type, name, sql FROM sqlite_master ORDER BY type, name"
+        assert db.execute(tables).fetchall() == new.execute(tables).fetchall()
+    assert version(db) == len(MIGRATIONS)
 
 
 QUERIES = [

@@ -27,7 +27,7 @@ from hypothesis import settings
 from argentor_asgi.errors import ConfigError, StorageUnavailable
 from argentor_asgi.sessions.reader import SLICE_BYTES, SLICE_ROWS
 from argentor_asgi.sessions.schema_sql import MIGRATIONS, migrate
-from argentor_asgi.sessions.session import Claim, Note
+from argentor_asgi.sessions.session import Claim, Note, Used
 from argentor_asgi.sessions.sqlite import SqliteStore
 
 pytestmark = pytest.mark.slow
@@ -239,20 +239,26 @@ FIRST_ROWS = (
 )
 
 
-async def test_a_file_of_the_first_version_opens_and_keeps_its_rows(path):
+@pytest.mark.parametrize("since", range(1, len(MIGRATIONS)))
+async def test_a_file_of_an_earlier_version_opens_and_keeps_its_rows(path, since):
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         migrate(db, MIGRATIONS[:1])
         for statement in FIRST_ROWS:
             db.execute(statement)
+        migrate(db, MIGRATIONS[:since])
     async with a_store(path) as store:
         assert (await store.get_session(ME, "s")).title == "old"
         assert texts(await store.messages("s", limit=ALL)) == ["hello"]
-        assert (await store.get_run(ME, "r")).input == ""
+        run = await store.get_run(ME, "r")
+        assert (run.input, run.cost_micros, run.tool_calls, run.work_ms) == ("", None, 0, 0)
         assert numbers(await store.events("r", limit=ALL)) == [1]
         assert await store.get_claim(ME, "k") == Claim("k", "f", "r")
         assert [note.content for note in await store.notes(ME)] == ["remember"]
-        assert await store.usage_since(START - timedelta(days=99_999)) == [(ME, 7)]
+        found, total = await store.search_notes(ME, "remembering", limit=1)
+        assert ([note.id for note, _ in found], total) == (["n"], 1)
+        assert await store.usage_since(START - timedelta(days=99_999)) == [(ME, Used(7))]
         assert await store.add_key(a_key())
+        assert await store.delete_note(ME, "n")
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
         assert db.execute("PRAGMA quick_check").fetchone() == ("ok",)

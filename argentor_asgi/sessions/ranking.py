@@ -1,12 +1,12 @@
 """Which texts are about a query: BM25 over words (Robertson and Zaragoza 2009), stemmed lightly in English and Spanish.
 
-No model, no index: the work is linear in the length of the texts, and equal input has equal output.
+What a word is and how a text is ranked stands here alone, for every store: equal input has equal output. A file keeps
+what `tokens` gave, so that a change of it needs a migration that makes the stored words anew.
 """
 
 import math
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 QUERY_TERMS = 64
@@ -28,25 +28,32 @@ los me mi mis muy no nos o para pero por que quien se ser si sin sobre son su su
 _STOP = frozenset(f"{_ENGLISH} {_SPANISH}".split())
 
 
-def rank(query: str, documents: Sequence[str]) -> list[tuple[int, float]]:
-    """Return (index, score) of each document that shares a term with `query`, best first; scores are above 0.
+def rank(wanted: Sequence[str], documents: Sequence[Mapping[str, int]]) -> list[tuple[int, float]]:
+    """Return (index, score) of each document, best first; scores are above 0, and of equal ones the earlier is first.
 
-    Of equal scores the earlier document comes first. A query of nothing but stop words finds nothing.
+    `wanted`: as `terms` makes them. `documents`: how often each of its tokens occurs, of those that share a wanted one:
+    a document that shares none is not to be passed, since how rare a term is follows from those that are.
     """
-    wanted = list(dict.fromkeys(tokens(query)))[:QUERY_TERMS]
-    counts = [Counter(tokens(document)) for document in documents]
-    lengths = [count.total() for count in counts]
-    average = sum(lengths) / len(lengths) if any(lengths) else 1.0
-    weights = {term: _weight(sum(term in count for count in counts), len(counts)) for term in wanted}
+    lengths = [sum(counts.values()) for counts in documents]
+    average = sum(lengths) / len(lengths) if documents else 1.0
+    weights = {term: _weight(sum(term in counts for counts in documents), len(documents)) for term in wanted}
     scored = [
-        (at, sum(weights[term] * _share(count[term], lengths[at] / average) for term in wanted))
-        for at, count in enumerate(counts)
+        (at, sum(weights[term] * _share(counts[term], lengths[at] / average) for term in wanted if term in counts))
+        for at, counts in enumerate(documents)
     ]
-    return sorted((pair for pair in scored if pair[1] > 0), key=lambda pair: (-pair[1], pair[0]))
+    return sorted(scored, key=lambda pair: (-pair[1], pair[0]))
+
+
+def terms(query: str) -> list[str]:
+    """Return the different tokens of `query`, the first `QUERY_TERMS`; none for nothing but stop words."""
+    return list(dict.fromkeys(tokens(query)))[:QUERY_TERMS]
 
 
 def tokens(text: str) -> list[str]:
-    """Return the stems of the words of `text` in order: no case, no accents, no stop words."""
+    """Return the stems of the words of `text` in order: no case, no accents, no stop words.
+
+    A token is letters, digits and `_`, one or more, and no ASCII capital: an index need not look into it.
+    """
     return [_stem(word) for word in _WORD.findall(_plain(text)) if word not in _STOP]
 
 
@@ -56,7 +63,8 @@ def _plain(text: str) -> str:
         return folded
     from unicodedata import combining, normalize  # noqa: PLC0415  a large library that ASCII text does not need
 
-    return "".join(letter for letter in normalize("NFKD", folded) if not combining(letter))
+    # Again in one case: what a sign such as the one of degrees Celsius is made of has a capital.
+    return "".join(letter for letter in normalize("NFKD", folded).casefold() if not combining(letter))
 
 
 @lru_cache(maxsize=4096)

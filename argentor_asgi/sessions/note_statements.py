@@ -1,0 +1,82 @@
+"""What the writer does with notes, one function for each operation, as `statements` does the rest.
+
+The index finds the notes of a scope that share a word with a query, and `ranking` says how good they are. FTS5's own
+`bm25()` would not do: it weighs a word by how many notes of all tenants hold it, so that a score would tell of others.
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Final
+
+from argentor_asgi.sessions import ranking
+from argentor_asgi.sessions.rows import Value, note_of, note_values
+from argentor_asgi.sessions.session import NOTES_PER_SCOPE, Note, Scope
+
+MARK_CHARS: Final = 16
+"""How many characters of a scope's digest stand in the index: two scopes that share them cost time and nothing else."""
+# Only with a CROSS JOIN the index is asked once, and not once for each note of the scope.
+MATCHES: Final = (
+    "SELECT number, notes.words AS words FROM note_words CROSS JOIN notes ON number = note_words.rowid "
+    "WHERE note_words MATCH ? AND tenant = ? AND owner = ? ORDER BY created_at DESC, number DESC"
+)
+_NOTE: Final = "SELECT id, content, created_at, metadata FROM notes WHERE number = ?"
+_INSERT: Final = (
+    "INSERT INTO notes (tenant, owner, id, content, created_at, metadata, mark, words) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (tenant, owner, id) DO NOTHING"
+)
+
+
+def mark(tenant: str, owner: str) -> str:
+    """Return the word by which the index finds the notes of a scope."""
+    return sha256(f"{tenant}\0{owner}".encode()).hexdigest()[:MARK_CHARS]
+
+
+def words(content: str) -> str:
+    """Return the tokens of a note as the index takes them."""
+    return " ".join(ranking.tokens(content))
+
+
+def add_note(db: sqlite3.Connection, scope: Scope, note: Note) -> bool:
+    """Do what `NoteStore.add_note` says."""
+    where = (scope.tenant, scope.owner)
+    (kept,) = db.execute("SELECT count(*) FROM notes WHERE tenant = ? AND owner = ?", where).fetchone()
+    if kept >= NOTES_PER_SCOPE:
+        return False
+    values: tuple[Value, ...] = (*where, *note_values(note), mark(*where), words(note.content))
+    db.execute(_INSERT, values)
+    return True
+
+
+def delete_note(db: sqlite3.Connection, scope: Scope, note_id: str) -> bool:
+    """Do what `NoteStore.delete_note` says."""
+    where = (scope.tenant, scope.owner, note_id)
+    return db.execute("DELETE FROM notes WHERE tenant = ? AND owner = ? AND id = ?", where).rowcount > 0
+
+
+def search_notes(
+    db: sqlite3.Connection, scope: Scope, wanted: Sequence[str], limit: int
+) -> tuple[Sequence[tuple[Note, float]], int]:
+    """Do what `NoteStore.search_notes` says, for terms; it reads every match, so it is not for the loop."""
+    if not wanted:
+        return [], 0
+    rows = _matches(db, scope, wanted)
+    ranked = ranking.rank(wanted, [Counter(row["words"].split()) for row in rows])
+    best = ranked[: max(limit, 0)]
+    return [(_note(db, rows[at]["number"]), score) for at, score in best], len(ranked)
+
+
+def _matches(db: sqlite3.Connection, scope: Scope, wanted: Sequence[str]) -> list[sqlite3.Row]:
+    """Return number and words of the scope's notes that hold a wanted term, newest first."""
+    # A term has no quotation mark in it, and within such marks FTS5 takes nothing for an operator.
+    terms = " OR ".join(f'"{term}"' for term in wanted)
+    try:
+        query = f'mark : "{mark(scope.tenant, scope.owner)}" AND words : ({terms})'
+        return db.execute(MATCHES, (query, scope.tenant, scope.owner)).fetchall()
+    except UnicodeEncodeError:  # nothing is stored for a scope that UTF-8 cannot carry
+        return []
+
+
+def _note(db: sqlite3.Connection, number: int) -> Note:
+    return note_of(db.execute(_NOTE, (number,)).fetchone())
