@@ -173,7 +173,7 @@ class _Call:
         else:
             self._move_on()
         self._attempts += 1
-        log.warning("%s failed with %s; next try in %d ms", model.label, error.code, delay_ms)
+        log.info("%s failed with %s; next try in %d ms", model.label, error.code, delay_ms)
         return Retrying(self._attempts, delay_ms, error.code)
 
     def _has_others(self) -> bool:
