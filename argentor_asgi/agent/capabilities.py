@@ -22,12 +22,8 @@ VALUE_CHARS: Final = 4096
 """The longest text that is held against a grant: the longest path that Linux takes."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
-_AUTHORITY = re.compile(
-    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?))(?::[0-9]{1,5})?"
-)
 _ODD = re.compile(r"[\\\s\x00-\x1f\x7f]")
-_LIKE_IPV4 = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)")
-"""What some resolver takes for an IPv4 address (`inet_aton`): its last part is a number; even `127.1`, `0x7f000001`."""
+_BEHIND = re.compile(r"[/?#]")
 _SEPARATOR = re.compile(r"(\$\(|`|[<>]\(|\$\{(?=[\s|]))|\|\||&&|[|;&\n]")
 """Where a shell begins another command; the group: where what it prints becomes a part of the one around it."""
 _BLANKS = " \t"
@@ -101,41 +97,49 @@ def is_within(root: str, path: str) -> bool:
 def host_fault(granted: tuple[str, ...], place: str) -> str | None:
     """Return what is wrong with a host, `host:port` or URL; None when its host is granted.
 
-    Only what every parser of URLs reads alike passes: no user, backslash, space or host that is not ASCII. A private or
-    reserved address is never granted, in whatever way it is written.
+    Only what every parser of URLs reads alike passes: no user, backslash or space. A private or reserved address is
+    never granted, in whatever way it is written; what a name resolves to is for whoever connects to judge.
     """
     host = host_of(place)
     if host is None:
         return f"{_shown(place)} has no host that is plain to read"
-    if _is_address(host) and (wrong := _address_fault(host)) is not None:
-        return wrong
+    from argentor_asgi.net.addresses import is_literal, refusal  # noqa: PLC0415  few skills name a host
+
+    if is_literal(host) and (word := refusal(host)) is not None:
+        return f"the address {_shown(host)} is refused: {word}"
     if host == "localhost" or host.endswith(".localhost"):
         return f"the host {_shown(host)} is private"
     return None if is_granted_host(granted, host) else f"the host {_shown(host)} is not among those allowed"
 
 
 def is_granted_host(granted: tuple[str, ...], host: str) -> bool:
-    """Whether a host is granted: by `*`, by its name, or by a `.suffix` that is shorter than it. Case is nothing."""
+    """Whether a host is granted: by `*`, by its name, or by a `.suffix` of a name. Case is nothing, nor a last dot."""
+    from argentor_asgi.net.addresses import is_literal  # noqa: PLC0415  few skills name a host
+
     name = _plain(host)
-    return any(
-        pattern in {"*", name} or (pattern.startswith(".") and name.endswith(pattern) and not _is_address(name))
-        for pattern in map(_plain, granted)
-    )
+    patterns = [_plain(each) for each in granted]
+    if "*" in patterns or name in patterns:
+        return True
+    return any(each.startswith(".") and name.endswith(each) for each in patterns) and not is_literal(name)
 
 
 def host_of(place: str) -> str | None:
-    """Return the host of a URL, of `host:port` or of a host alone: lower case, no brackets, no last dot.
+    """Return the host of a URL, of `host:port` or of a host alone, as `net.addresses` writes it, which connects to it.
 
-    None for what two parsers could read differently.
+    None for what is none, and for what two parsers could read differently.
     """
-    if _ODD.search(place):
-        return None
+    from argentor_asgi.net.addresses import UrlRefused, target  # noqa: PLC0415  few skills name a host
+
     url = _URL.match(place)
     authority = url[1] if url else place
+    if _ODD.search(place) or _BEHIND.search(authority):
+        return None
     if not url and authority.count(":") > 1 and not authority.startswith("["):
         authority = f"[{authority}]"
-    found = _AUTHORITY.fullmatch(authority)
-    return None if found is None else _plain(found["v6"] or found["name"])
+    try:
+        return target(f"http://{authority}/").host
+    except UrlRefused:
+        return None
 
 
 def command_fault(commands: tuple[str, ...], line: str) -> str | None:
@@ -143,7 +147,7 @@ def command_fault(commands: tuple[str, ...], line: str) -> str | None:
 
     The line is cut wherever a shell begins another command. Each part's first word must be a listed command as it is
     written: `/tmp/ls` is not `ls`, and no command may come from a substitution. What a shell would read in a way that
-    this does not is refused.
+    this does not is refused: of two backticks none is known to be the closing one, since quotes are not read.
     """
     parts = _SEPARATOR.split(line)
     faults = (_segment_fault(commands, *part) for part in zip(parts[::2], [*parts[1::2], None], strict=True))
@@ -211,23 +215,6 @@ def _default(descriptor: SkillDescriptor, name: str) -> JsonValue:
     """Return what the skill takes for an argument that is left out."""
     field = descriptor.parameters_schema.get("properties", {}).get(name)
     return field.get("default") if isinstance(field, dict) else None
-
-
-def _is_address(host: str) -> bool:
-    return ":" in host or _LIKE_IPV4.fullmatch(host) is not None
-
-
-def _address_fault(host: str) -> str | None:
-    """Return what is wrong with an IP address; None when it is public and written in its one usual form."""
-    from ipaddress import ip_address  # noqa: PLC0415  few hosts are addresses, and the module is slow to import
-
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return f"{_shown(host)} is no address in its usual form"
-    if not address.is_global or address.is_multicast:
-        return f"the address {_shown(host)} is private or reserved"
-    return None
 
 
 def _plain(host: str) -> str:

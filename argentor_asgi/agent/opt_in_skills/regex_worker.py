@@ -16,7 +16,7 @@ from itertools import islice
 
 MEMORY_BYTES = 512 * 1024 * 1024
 """How much address space a worker has: a pattern may want more than its text."""
-LIFE_S = 2.0
+LIFE_S = 1.0
 """After how long on one line a worker ends itself, should whoever would have killed it be gone."""
 RESULT_CHARS = 128 * 1024
 """How long all texts that are returned may be, together."""
