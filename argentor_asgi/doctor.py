@@ -259,7 +259,7 @@ def keys(config: Config) -> Iterator[Finding]:
             yield Finding("warn", "keys", f"{which} is short; argentor new-key makes a good one")
 
 
-def models(config: Config) -> Iterator[Finding]:
+def models(config: Config, within_s: float = MODEL_S) -> Iterator[Finding]:
     """Make one tiny call to each hosted model, all at once, and tell how long it took; nothing for the built-in one."""
     if config.llm.provider == BUILTIN:
         return
@@ -273,25 +273,25 @@ def models(config: Config) -> Iterator[Finding]:
     logger, silence = logging.getLogger("argentor.models"), logging.NullHandler()
     logger.addHandler(silence)  # what it would say stands in the findings
     try:
-        yield from asyncio.run(_ask_all(asked))
+        yield from asyncio.run(_ask_all(asked, within_s))
     finally:
         logger.removeHandler(silence)
 
 
-async def _ask_all(asked: "Sequence[LlmBackend]") -> Sequence[Finding]:
-    return await asyncio.gather(*map(_ask, asked))
+async def _ask_all(asked: "Sequence[LlmBackend]", within_s: float) -> Sequence[Finding]:
+    return await asyncio.gather(*(_ask(backend, within_s) for backend in asked))
 
 
-async def _ask(backend: "LlmBackend") -> Finding:
+async def _ask(backend: "LlmBackend", within_s: float) -> Finding:
     label, begun = f"{backend.name}/{backend.model}", time.perf_counter()
     said = (Part("text", text="ping"),)
     ping = Message("ping", "user", "ping", "doctor", datetime.now(UTC), said)
     try:
-        async with asyncio.timeout(MODEL_S):
+        async with asyncio.timeout(within_s):
             async for _ in backend.stream(LlmRequest("", (ping,), max_tokens=PING_TOKENS)):
                 pass
     except TimeoutError:
-        return Finding("fail", "model", f"{label} did not answer within {MODEL_S:g} s")
+        return Finding("fail", "model", f"{label} did not answer within {within_s:g} s")
     except GatewayError as error:
         return model_failure(label, error)
     finally:
