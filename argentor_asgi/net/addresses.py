@@ -208,12 +208,12 @@ def target(url: str) -> Target:
     resolvers take for one (inet_aton(3)). Source: RFC 3986 section 3; WHATWG URL section 3.5.
     """
     if len(url) > URL_CHARACTERS:
-        raise UrlRefused(f"The URL has more than {URL_CHARACTERS} characters.")
+        raise UrlRefused(f"the URL has more than {URL_CHARACTERS} characters")
     if _UNWELCOME.search(url):
-        raise UrlRefused("The URL holds white space, a control character or a backslash.")
+        raise UrlRefused("the URL holds white space, a control character or a backslash")
     found = _URL.fullmatch(url)
     if found is None:
-        raise UrlRefused("The URL is not an absolute http or https URL.")
+        raise UrlRefused("the URL is not an absolute http or https URL")
     scheme = found[1].lower()
     host, port = _authority(found[2])
     return Target(scheme, host, DEFAULT_PORTS[scheme] if port is None else port, _path(found[3]))
@@ -221,13 +221,13 @@ def target(url: str) -> Target:
 
 def _authority(authority: str) -> tuple[str, int | None]:
     if "@" in authority:
-        raise UrlRefused("The URL holds user information.")
+        raise UrlRefused("the URL holds user information")
     found = _AUTHORITY.fullmatch(authority)
     if found is None:
-        raise UrlRefused("The URL has no host, or one that is none.")
+        raise UrlRefused("the URL has no host, or one that is none")
     port = int(found[3]) if found[3] else None
     if port is not None and not 1 <= port <= 65535:  # noqa: PLR2004  the ports that TCP has
-        raise UrlRefused("The URL's port is none.")
+        raise UrlRefused("the URL's port is none")
     return _ipv6(found[1]) if found[1] else host_name(found[2]), port
 
 
@@ -236,7 +236,7 @@ def host_name(text: str) -> str:
     name = (text if text.isascii() else _a_labels(text)).lower().removesuffix(".")
     labels = name.split(".")
     if len(name) > HOST_CHARACTERS or not all(_LABEL.fullmatch(label) for label in labels):
-        raise UrlRefused("The URL's host is no name that DNS has.")
+        raise UrlRefused("the URL's host is no name that DNS has")
     if _NUMBER.fullmatch(labels[-1]):
         return _ipv4(name)
     return name
@@ -245,11 +245,11 @@ def host_name(text: str) -> str:
 def _a_labels(text: str) -> str:
     """Return an international name in ASCII, as the resolver would write it (RFC 3490 section 4)."""
     if _DEVIATIONS.search(text):
-        raise UrlRefused("The URL's host has letters that are read in two ways; write its A-labels.")
+        raise UrlRefused("the URL's host has letters that are read in two ways; write its A-labels")
     try:
         return text.encode("idna").decode("ascii")
     except UnicodeError as error:
-        raise UrlRefused("The URL's host is no international name.") from error
+        raise UrlRefused("the URL's host is no international name") from error
 
 
 def _ipv4(text: str) -> str:
@@ -258,7 +258,7 @@ def _ipv4(text: str) -> str:
     try:
         return str(IPv4Address(text))
     except AddressValueError as error:
-        raise UrlRefused("The URL's host is a number; write an IPv4 address as four decimal parts.") from error
+        raise UrlRefused("the URL's host is a number; write an IPv4 address as four decimal parts") from error
 
 
 def _ipv6(text: str) -> str:
@@ -267,7 +267,7 @@ def _ipv6(text: str) -> str:
     try:
         return str(IPv6Address(text))
     except AddressValueError as error:
-        raise UrlRefused("The URL's host is no IPv6 address.") from error
+        raise UrlRefused("the URL's host is no IPv6 address") from error
 
 
 def _path(text: str) -> str:

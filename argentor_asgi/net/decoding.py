@@ -27,7 +27,7 @@ class Decoder:
     def __init__(self, coding: str) -> None:
         self._coding = coding.strip().lower()
         if self._coding not in _NONE | _GZIP | {"deflate"}:
-            raise HttpFailed("protocol", "The answer has a content coding that nobody asked for.")
+            raise HttpFailed("protocol", "the answer has a content coding that nobody asked for")
         self._member: zlib._Decompress | None = None
         self._is_over = False
 
@@ -39,12 +39,12 @@ class Decoder:
         try:
             yield from self._inflated(data)
         except zlib.error as error:
-            raise HttpFailed("protocol", "The answer is not of its content coding.") from error
+            raise HttpFailed("protocol", "the answer is not of its content coding") from error
 
     def end(self) -> None:
         """Raise `HttpFailed` (`truncated`) when the body ended before its coding did."""
         if self._member is not None:
-            raise HttpFailed("truncated", "The answer was cut off.")
+            raise HttpFailed("truncated", "the answer was cut off")
 
     def _inflated(self, data: bytes) -> Iterator[bytes]:
         is_more = bool(data)

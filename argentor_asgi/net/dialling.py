@@ -28,7 +28,8 @@ async def reachable(host: str, port: int, *, resolve: Resolve, allow_private: bo
     found = [host] if is_literal(host) else await _resolved(host, port, resolve)
     for address in found:
         if word := refusal(address, allow_private=allow_private):
-            raise HttpFailed("address", f"{host} is at {address}, which is {word}.")
+            where = host if host == address else f"{host}, at {address},"
+            raise HttpFailed("address", f"{where} is {word}")
     return found[:ADDRESSES]
 
 
@@ -36,7 +37,7 @@ async def _resolved(host: str, port: int, resolve: Resolve) -> Sequence[str]:
     try:
         found = await resolve(host, port)
     except OSError as error:
-        raise HttpFailed("connect", f"{host} has no address.") from error
+        raise HttpFailed("connect", f"{host} has no address") from error
     if not found:
-        raise HttpFailed("connect", f"{host} has no address.")
+        raise HttpFailed("connect", f"{host} has no address")
     return found

@@ -18,7 +18,7 @@ Phase = Literal[
 
 
 class HttpFailed(Exception):
-    """An outbound request has no whole answer. The text names the host at most: no path, no query, no header value.
+    """An outbound request has no whole answer. The text names the host at most: no path, no query, no value.
 
     `phase`: `address`: the policy or the URL forbids it, nothing was sent; `connect`: no connection, nothing was sent;
     `write`: the request was not taken in time; `first_byte`: no head of an answer came, in time or at all; `idle`: the

@@ -17,7 +17,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-from argentor_asgi import __version__
 from argentor_asgi.net.decoding import ACCEPTED, Decoder
 from argentor_asgi.net.dialling import Resolve, resolve
 from argentor_asgi.net.failures import HttpFailed, Phase, Timeouts
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Client", "Fetched", "HttpFailed", "Phase", "Timeouts"]
 
-USER_AGENT: Final = f"argentor-asgi/{__version__}"
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """Names of header fields, and methods (RFC 9110 section 5.6.2)."""
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -74,7 +72,7 @@ class Answer:
         """Return the whole body, decoded; raises `HttpFailed`, with `too_large` as soon as it is longer than that."""
         body, is_whole = await self.begin(limit_bytes)
         if not is_whole:
-            raise HttpFailed("too_large", f"The answer is longer than {limit_bytes} bytes.")
+            raise HttpFailed("too_large", f"the answer is longer than {limit_bytes} bytes")
         return body
 
     async def begin(self, limit_bytes: int) -> tuple[bytes, bool]:
@@ -126,9 +124,12 @@ class Client:
         trust: "Path | None" = None,
         resolve: Resolve = resolve,
     ) -> None:
-        from argentor_asgi.net.pool import Pool  # noqa: PLC0415  the library is loaded when something is to be asked
+        from importlib.metadata import version  # noqa: PLC0415  the library below loads it too
+
+        from argentor_asgi.net.pool import Pool  # noqa: PLC0415  loaded when something is to be asked
 
         self._total_s = timeouts.total_s
+        self._ours = {"user-agent": f"argentor-asgi/{version('argentor-asgi')}"}
         self._pool = Pool(timeouts, allow_private=allow_private, connections=connections, trust=trust, resolve=resolve)
 
     @asynccontextmanager
@@ -164,7 +165,7 @@ class Client:
         until, hop = self._until(), Hop(method, judged(url), headers or {}, body)
         for left in range(redirects, -1, -1):
             if allowed is not None and not allowed(hop.target.host):
-                raise HttpFailed("address", f"{hop.target.host} is not among the allowed hosts.")
+                raise HttpFailed("address", f"{hop.target.host} is not among the allowed hosts")
             async with self._asked(hop, until, coding=ACCEPTED) as answer:
                 following = next_hop(hop, answer.status, answer.headers.get("location")) if redirects else None
                 if following is None:
@@ -172,7 +173,7 @@ class Client:
                     return Fetched(answer.status, answer.headers, start, hop.target.url, truncated=not is_whole)
                 if left:
                     hop = following
-        raise HttpFailed("redirect", f"{hop.target.host} redirects once more than {redirects} times.")
+        raise HttpFailed("redirect", f"{hop.target.host} redirects once more than {redirects} times")
 
     async def aclose(self) -> None:
         """Close every connection, those in use too; whoever waits for one is told that it ended."""
@@ -183,24 +184,25 @@ class Client:
 
     @asynccontextmanager
     async def _asked(self, hop: Hop, until: float | None, *, coding: str) -> AsyncIterator[Answer]:
-        reply = await self._pool.send(hop.method, hop.target, _fields(hop, coding), hop.body, until=until)
+        fields = _fields(hop, {**self._ours, "accept-encoding": coding})
+        reply = await self._pool.send(hop.method, hop.target, fields, hop.body, until=until)
         try:
             yield Answer(reply)
         finally:
             await reply.aclose()
 
 
-def _fields(hop: Hop, coding: str) -> list[tuple[bytes, bytes]]:
-    """Return the header fields of a request, ours first; raises `HttpFailed` (`protocol`) for what may not be sent.
+def _fields(hop: Hop, ours: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Return the header fields of a request, `ours` first; raises `HttpFailed` (`protocol`) for what may not be sent.
 
     The words of that error hold the name of a field and never its value, which may be a key.
     """
     if not _TOKEN.fullmatch(hop.method):
-        raise HttpFailed("protocol", "The method is none.")
-    sent = {"host": hop.target.authority, "user-agent": USER_AGENT, "accept-encoding": coding}
+        raise HttpFailed("protocol", "the method is none")
+    sent = {"host": hop.target.authority, **ours}
     for name, value in hop.headers.items():
         if not _TOKEN.fullmatch(name) or name.lower() in _OURS or not _VALUE.fullmatch(value):
-            raise HttpFailed("protocol", f"The header field {name[:_SHOWN]!r} cannot be sent.")
+            raise HttpFailed("protocol", f"the header field {name[:_SHOWN]!r} cannot be sent")
         sent[name.lower()] = value.strip()
     if hop.body is not None or hop.method in _WITH_BODY:
         sent["content-length"] = str(len(hop.body or b""))

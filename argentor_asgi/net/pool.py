@@ -7,6 +7,7 @@ proxies and decodes bodies without a bound, none of which may happen here.
 """
 
 import asyncio
+import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -23,7 +24,6 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    import ssl
     from pathlib import Path
     from types import TracebackType
 
@@ -39,11 +39,11 @@ _READS: Final = "http11.receive_response_headers.started"
 """What the library calls the steps of a request at which a phase begins."""
 _LIBRARY: Final = (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError)
 _LATE: Final[Mapping[Phase, str]] = {
-    "connect": "no connection came about in time.",
-    "write": "the request was not taken in time.",
-    "first_byte": "no answer came in time.",
-    "idle": "the answer paused for too long.",
-    "total": "all of it took too long.",
+    "connect": "no connection came about in time",
+    "write": "the request was not taken in time",
+    "first_byte": "no answer came in time",
+    "idle": "the answer paused for too long",
+    "total": "all of it took too long",
 }
 _CUT: Final = "peer closed connection"
 """How h11 begins what it says of a body that ended early."""
@@ -63,14 +63,14 @@ class Pool:
         trust: "Path | None",
         resolve: Resolve,
     ) -> None:
-        """Read the trusted certificates, those of `trust` too; raises `ConfigError` where that file has none."""
+        """Make no connection yet; raises `ConfigError` where `trust` is a file that holds no certificate."""
         self._timeouts = timeouts
         self.core = httpcore2.AsyncConnectionPool(
-            ssl_context=_tls(trust),
+            ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # or it reads the system's for each connection
             max_connections=connections,
             max_keepalive_connections=min(connections, IDLE_CONNECTIONS),
             keepalive_expiry=IDLE_S,
-            network_backend=_Pinned(allow_private=allow_private, resolve=resolve),
+            network_backend=_Pinned(_Trust(trust), allow_private=allow_private, resolve=resolve),
         )
 
     async def send(
@@ -110,7 +110,7 @@ class Pool:
         reply = Reply(response, target.host, self._timeouts.idle_s, until)
         if response.status == SWITCHING:
             await reply.aclose()
-            raise HttpFailed("protocol", f"{target.host} switches to another protocol.")
+            raise HttpFailed("protocol", f"{target.host} switches to another protocol")
         return reply
 
     async def aclose(self) -> None:
@@ -174,11 +174,38 @@ class _Wait:
             raise HttpFailed(self._phase, f"{self._host}: {_LATE[self._phase]}") from None
 
 
+class _Trust:
+    """What certificates are held against: what the system trusts, and this file too; raises `ConfigError` for it.
+
+    The system's are read by a thread when the first certificate is to be judged: 20 ms that plain HTTP does without.
+    """
+
+    def __init__(self, more: "Path | None") -> None:
+        self._context = None if more is None else _context(more)
+
+    async def context(self) -> ssl.SSLContext:
+        """Return the context to speak TLS with; the same one each time."""
+        if self._context is None:
+            self._context = await asyncio.to_thread(_context, None)
+        return self._context
+
+
+def _context(more: "Path | None") -> ssl.SSLContext:
+    context = httpcore2.default_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        if more is not None:
+            context.load_verify_locations(more)
+    except OSError as error:
+        raise ConfigError(f"{more} holds no certificates that could be trusted") from error
+    return context
+
+
 class _Pinned(httpcore2.AsyncNetworkBackend):
     """Connects to judged addresses only, one after the other."""
 
-    def __init__(self, *, allow_private: bool, resolve: Resolve) -> None:
-        self._allow_private, self._resolve = allow_private, resolve
+    def __init__(self, trust: _Trust, *, allow_private: bool, resolve: Resolve) -> None:
+        self._trust, self._allow_private, self._resolve = trust, allow_private, resolve
         self._sockets = httpcore2.AnyIOBackend()
 
     async def connect_tcp(
@@ -196,25 +223,26 @@ class _Pinned(httpcore2.AsyncNetworkBackend):
         for left, address in zip(range(len(found), 0, -1), found, strict=True):
             share_s = max(until - loop.time(), 0) / left
             with suppress(httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                return _Stream(await self._sockets.connect_tcp(address, port, share_s, local_address, socket_options))
-        raise HttpFailed("connect", f"{host}: no connection could be made.")
+                made = await self._sockets.connect_tcp(address, port, share_s, local_address, socket_options)
+                return _Stream(made, self._trust)
+        raise HttpFailed("connect", f"{host}: no connection could be made")
 
 
 class _Stream(httpcore2.AsyncNetworkStream):
     """A plain connection that is closed when TLS does not come about, whatever the reason: a cancel too."""
 
-    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
-        self._stream = stream
+    def __init__(self, stream: httpcore2.AsyncNetworkStream, trust: _Trust) -> None:
+        self._stream, self._trust = stream, trust
 
     async def start_tls(
         self,
-        ssl_context: "ssl.SSLContext",
+        ssl_context: ssl.SSLContext,  # noqa: ARG002  the pool's, which trusts nobody
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  the pool's signature
     ) -> httpcore2.AsyncNetworkStream:
         """Speak TLS from here on with who has a certificate for this name."""
         try:
-            return await self._stream.start_tls(ssl_context, server_hostname, timeout)
+            return await self._stream.start_tls(await self._trust.context(), server_hostname, timeout)
         except BaseException:
             await self._stream.aclose()
             raise
@@ -236,36 +264,24 @@ class _Stream(httpcore2.AsyncNetworkStream):
         return self._stream.get_extra_info(info)
 
 
-def _tls(trust: "Path | None") -> "ssl.SSLContext":
-    """Return a context that verifies names against what the system trusts, and against this file too."""
-    context = httpcore2.default_ssl_context()
-    if trust is None:
-        return context
-    try:
-        context.load_verify_locations(trust)
-    except OSError as error:
-        raise ConfigError(f"{trust} holds no certificates that could be trusted") from error
-    return context
-
-
 def _head_failure(error: Exception, host: str) -> HttpFailed:
     """Return what an error of the library means that came before the head of an answer was there."""
     match error:
         case httpcore2.ConnectError():
             return HttpFailed("connect", f"{host}: no connection could be made safe: {error}")
         case httpcore2.ReadError():
-            return HttpFailed("first_byte", f"{host}: the connection ended before an answer.")
+            return HttpFailed("first_byte", f"{host}: the connection ended before an answer")
         case httpcore2.RemoteProtocolError() if str(error).startswith(_SILENT):
-            return HttpFailed("first_byte", f"{host}: the connection ended before an answer.")
+            return HttpFailed("first_byte", f"{host}: the connection ended before an answer")
         case _:
-            return HttpFailed("protocol", f"{host}: what was said is not HTTP/1.1.")
+            return HttpFailed("protocol", f"{host}: what was said is not HTTP/1.1")
 
 
 def _body_failure(error: Exception, host: str) -> HttpFailed:
     """Return what an error of the library means that came within the body."""
     if isinstance(error, httpcore2.NetworkError) or str(error).startswith(_CUT):
-        return HttpFailed("truncated", f"{host}: the answer was cut off.")
-    return HttpFailed("protocol", f"{host}: what was said is not HTTP/1.1.")
+        return HttpFailed("truncated", f"{host}: the answer was cut off")
+    return HttpFailed("protocol", f"{host}: what was said is not HTTP/1.1")
 
 
 def _joined(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

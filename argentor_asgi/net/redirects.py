@@ -49,7 +49,7 @@ def next_hop(hop: Hop, status: int, location: str | None) -> Hop | None:
 
     there = judged(urljoin(hop.target.url, location))
     if hop.target.scheme == "https" and there.scheme == "http":
-        raise HttpFailed("redirect", f"{hop.target.host} redirects from https to http.")
+        raise HttpFailed("redirect", f"{hop.target.host} redirects from https to http")
     headers = hop.headers
     if there.origin != hop.target.origin:
         headers = {name: value for name, value in headers.items() if name.lower() in _HARMLESS}
