@@ -28,7 +28,8 @@ class LlmRequest:
     """One model call. `messages` oldest first, valid on every wire: each tool call is followed by its result.
 
     `tenant`: whose call it is, so that nothing kept of it serves another. `trace_parent`: the `traceparent` that the
-    call to the model carries, if any.
+    call to the model carries, if any. `deadline`: monotonic s on the gateway's clock, after which nobody waits for the
+    answer, None for no end: a try that could not begin before it is not waited for.
     """
 
     system: str
@@ -38,6 +39,7 @@ class LlmRequest:
     max_tokens: int | None = None
     tenant: str = "default"
     trace_parent: str | None = None
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,7 +163,7 @@ class _Call:
         owner, model = self._owner, self._owner.models[self._at]
         self._error = error
         retries = owner.patience.retries
-        step = after(error, tries=self._tries, retries=retries, draw=owner.draw(), left_s=self._left_s())
+        step = after(error, tries=self._tries, retries=retries, draw=owner.draw(), left_s=self._wait_s())
         delay_ms = 0
         if isinstance(step, Again):
             delay_ms = step.delay_ms
@@ -187,6 +187,11 @@ class _Call:
 
     def _left_s(self) -> float | None:
         return None if self._deadline is None else self._deadline - self._owner.clock.monotonic()
+
+    def _wait_s(self) -> float | None:
+        """Return how long anybody waits for the answer: as long as the call may take, and as whoever asked does."""
+        ends = [end for end in (self._deadline, self._request.deadline) if end is not None]
+        return min(ends) - self._owner.clock.monotonic() if ends else None
 
 
 class _Trial:

@@ -1,6 +1,7 @@
 """`argentor_asgi.agent.resilience.failover`: what a call becomes of when models fail, by a clock that stands still."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -76,14 +77,14 @@ class Place:
         )
         self.metrics.provide(self.backend.states)
 
-    async def hear(self):
-        return [event async for event in self.backend.stream(ASKED)]
+    async def hear(self, request=ASKED):
+        return [event async for event in self.backend.stream(request)]
 
-    async def hear_until(self, error):
+    async def hear_until(self, error, request=ASKED):
         """Return what is heard before this error."""
         heard = []
         try:
-            async for event in self.backend.stream(ASKED):
+            async for event in self.backend.stream(request):
                 heard.append(event)  # noqa: PERF401  what came before the error is wanted
         except error as caught:
             self.error = caught
@@ -235,6 +236,17 @@ async def test_no_wait_is_begun_that_the_call_has_no_time_for():
     assert place.clock.slept == []
 
 
+@pytest.mark.parametrize("timeout_s", [None, 1000.0])
+async def test_no_wait_is_begun_that_whoever_asked_has_no_time_for(timeout_s):
+    place = Place([[ProviderRateLimited(retry_after=10)]] * 2, timeout_s=timeout_s)
+    await place.hear_until(ProviderRateLimited, replace(ASKED, deadline=place.clock.at + 10))
+    assert place.clock.slept == []
+    assert await place.hear(replace(ASKED, deadline=place.clock.at + 11)) == [
+        Retrying(1, 10_000, "provider_rate_limited"),
+        *whole(),
+    ]
+
+
 @pytest.mark.parametrize(
     ("script", "error"), [([Park()], ProviderUnavailable), ([TextPiece("a"), Park()], StreamTruncated)]
 )
@@ -341,6 +353,22 @@ async def test_a_probe_whose_reader_goes_frees_its_place(kept):
         await anext(stream)
     await stream.aclose()
     assert (place.phases, place.models[0].streams) == (["half_open"], 0)
+    assert await place.hear() == whole()
+
+
+async def test_a_stream_that_cannot_be_closed_is_let_go():
+    class Plain:
+        def __init__(self):
+            self.left = iter(answer("ok"))
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            return next(self.left)
+
+    place = Place([])
+    place.models[0].stream = lambda _request: Plain()
     assert await place.hear() == whole()
 
 
