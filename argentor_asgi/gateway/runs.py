@@ -68,7 +68,7 @@ class Runs:
         `approvals`: where they ask a person, None for one of its own, that announces nothing. `lays_aside`: whether a
         run that waits for a person when the gateway stops goes on after the next start, since the store keeps it.
         """
-        self.approvals = approvals or Approvals(store=store, audit=audit, clock=clock)
+        self.approvals = Approvals(store=store, audit=audit, clock=clock) if approvals is None else approvals
         self._store = store
         self._runner = runner
         self._metrics = metrics

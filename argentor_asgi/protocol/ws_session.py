@@ -199,7 +199,7 @@ def failure(session_id: str, error: GatewayError, run_id: str | None = None) -> 
         body["details"] = error.details
     if error.retry_after is not None:
         body["retry_after"] = error.retry_after
-    return encode(body)
+    return encode(error.members | body)
 
 
 def accepted(request: str, run_id: str, status: str) -> bytes:
