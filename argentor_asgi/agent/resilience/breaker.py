@@ -1,12 +1,15 @@
 """A circuit breaker: a model that fails again and again is left alone for a while, then one call tries it.
 
-    closed --failures in a row--> open --time--> half open --the probe succeeds--> closed
+    closed --failures in a row--> open --time--> half open --the probe is answered--> closed
                                    ^                  |
                                    +--- it fails -----+
 
-Half open admits one probe at a time (agent.md 1.10 D15); a probe that is cancelled or abandoned frees its place. What
-counts as a failure is for the caller to say: failures of the provider do; a bad request, a refusal to answer or too
-long a conversation show that the provider works, and are successes; a call that was cancelled shows nothing.
+Half open admits one probe at a time (agent.md 1.10 D15); a probe that is cancelled or abandoned frees its place. It is
+answered with its first word, so that nobody has to wait for the end of another's long answer; but until an answer came
+to its end, the next failure opens it again.
+
+What counts as a failure is for the caller to say: failures of the provider do; a bad request, a refusal to answer and
+too long a conversation show that the provider works, and are successes; a call that was cancelled shows nothing.
 """
 
 from dataclasses import dataclass, replace
@@ -60,6 +63,13 @@ def admit(state: State, now: float) -> tuple[State, int | None]:
             return state, None
 
 
+def answered(state: State, permit: int, rules: Rules) -> State:
+    """Return the state after the call of `permit` was told its first word; it is still to be settled."""
+    if not state.is_probed or permit != state.epoch:
+        return state
+    return State(failures=rules.failures - 1, epoch=state.epoch)
+
+
 def settle(state: State, permit: int, outcome: Outcome, now: float, rules: Rules) -> State:
     """Return the state after the call of `permit` came to its outcome; one of an earlier epoch changes nothing."""
     if permit != state.epoch:
@@ -105,6 +115,10 @@ class Breaker:
         self._state, permit = admit(self._state, self._clock.monotonic())
         self.rejected += permit is None
         return permit
+
+    def answered(self, permit: int) -> None:
+        """Take note that a call that was admitted is being answered."""
+        self._state = answered(self._state, permit, self._rules)
 
     def settle(self, permit: int, outcome: Outcome) -> None:
         """Take note of what came of a call that was admitted."""

@@ -51,10 +51,19 @@ class _Model:
     def label(self) -> str:
         return f"{self.backend.name}/{self.backend.model}"
 
+    def answered(self, permit: int) -> None:
+        """Tell the breaker of a first word; the log hears when that closes it."""
+        before = self.breaker.phase
+        self.breaker.answered(permit)
+        self._log(before)
+
     def settle(self, permit: int, outcome: Outcome) -> None:
-        """Tell the breaker; the log hears when that opens or closes it."""
+        """Tell the breaker of an outcome; the log hears when that opens or closes it."""
         before = self.breaker.phase
         self.breaker.settle(permit, outcome)
+        self._log(before)
+
+    def _log(self, before: Phase) -> None:
         now = self.breaker.phase
         if now == "open" != before:
             log.warning("%s failed again and again and is left alone for %d s", self.label, self.breaker.wait_s)
@@ -239,7 +248,9 @@ class _Trial:
             raise StopAsyncIteration from None
         if isinstance(event, UsageReport):
             return replace(event, model=self._model.backend.model)
-        self._has_spoken = self._has_spoken or event != _SILENCE
+        if not self._has_spoken and event != _SILENCE:
+            self._has_spoken = True
+            self._model.answered(self._permit)
         if isinstance(event, Finish):
             self._settle("success")
         return event

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from argentor_asgi.agent.resilience.breaker import Breaker, Rules, State, admit, phase, settle
+from argentor_asgi.agent.resilience.breaker import Breaker, Rules, State, admit, answered, phase, settle
 
 RULES = Rules(failures=3, open_s=30.0)
 
@@ -81,6 +81,41 @@ def test_a_probe_that_succeeds_closes_it():
     assert None not in [breaker.admit() for _ in range(10)]
 
 
+def test_a_probe_that_is_being_answered_lets_the_others_in_and_one_failure_keeps_them_out_again():
+    clock = StillClock()
+    breaker = opened(clock)
+    clock.at += 30
+    probe = breaker.admit()
+    breaker.answered(probe)
+    assert breaker.phase == "closed"
+    other = breaker.admit()
+    breaker.settle(probe, "failure")
+    assert breaker.phase == "open"
+    breaker.answered(other)
+    breaker.settle(other, "success")
+    assert breaker.phase == "open"
+
+
+def test_an_answer_that_came_to_its_end_begins_the_row_anew():
+    clock = StillClock()
+    breaker = opened(clock)
+    clock.at += 30
+    probe = breaker.admit()
+    breaker.answered(probe)
+    breaker.settle(probe, "success")
+    breaker.settle(breaker.admit(), "failure")
+    assert breaker.phase == "closed"
+
+
+def test_a_first_word_means_nothing_to_a_closed_one():
+    breaker = Breaker(RULES, StillClock())
+    for _ in range(RULES.failures):
+        permit = breaker.admit()
+        breaker.answered(permit)
+        breaker.settle(permit, "failure")
+    assert breaker.phase == "open"
+
+
 def test_a_probe_that_fails_opens_it_again_for_the_whole_time():
     clock = StillClock()
     breaker = opened(clock)
@@ -139,6 +174,17 @@ class BreakerMachine(RuleBasedStateMachine):
         assert self.phase == before
         if permit is not None:
             self.calls.append((permit, before == "half_open"))
+
+    @precondition(lambda self: self.calls)
+    @rule(data=st.data())
+    def speak(self, data):
+        at = data.draw(st.integers(0, len(self.calls) - 1))
+        permit, is_probe = self.calls[at]
+        before, failures = self.phase, self.state.failures
+        self.state = answered(self.state, permit, RULES)
+        self.calls[at] = (permit, False)
+        assert self.phase == ("closed" if is_probe else before)
+        assert self.state.failures == (RULES.failures - 1 if is_probe else failures)
 
     @precondition(lambda self: self.calls)
     @rule(data=st.data(), outcome=st.sampled_from(["success", "failure", "failure", "abandoned"]))

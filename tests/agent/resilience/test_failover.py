@@ -343,17 +343,27 @@ async def test_a_probe_that_is_cancelled_frees_its_place():
     assert place.phases == ["closed"]
 
 
-@pytest.mark.parametrize("kept", [1, 2])
-async def test_a_probe_whose_reader_goes_frees_its_place(kept):
-    place = Place([DOWN, answer("a", "b")], retries=0, failures=1)
+async def test_a_probe_whose_reader_goes_before_a_word_frees_its_place():
+    place = Place([DOWN, [UsageReport(USAGE), Park()]], retries=0, failures=1)
     await place.hear_until(ProviderUnavailable)
     place.clock.at += 30
     stream = place.backend.stream(ASKED)
-    for _ in range(kept):
-        await anext(stream)
+    await anext(stream)
     await stream.aclose()
     assert (place.phases, place.models[0].streams) == (["half_open"], 0)
     assert await place.hear() == whole()
+
+
+async def test_a_probe_that_is_being_answered_lets_the_others_in():
+    place = Place([DOWN, [TextPiece("a"), Park(), ProviderUnavailable()]], retries=0, failures=1)
+    await place.hear_until(ProviderUnavailable)
+    place.clock.at += 30
+    stream = place.backend.stream(ASKED)
+    await anext(stream)
+    assert place.phases == ["closed"]
+    assert await place.hear() == whole()
+    await stream.aclose()
+    assert place.phases == ["closed"]
 
 
 async def test_a_stream_that_cannot_be_closed_is_let_go():
