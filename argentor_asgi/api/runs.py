@@ -136,6 +136,6 @@ def view(run: Run) -> RunView:
         run.turns,
         run.usage,
         run.last_seq,
-        None if run.cost_micros is None else run.cost_micros / 1_000_000,
+        run.cost,
         run.tool_calls,
     )

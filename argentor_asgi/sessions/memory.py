@@ -282,7 +282,7 @@ class MemoryStore(MemoryKeys, MemoryApprovals):
         """Return the best notes, and how many share a word with the query."""
         wanted = ranking.terms(query)
         rows = [row for row in reversed(self._notes.get(scope, ())) if not row.counts.keys().isdisjoint(wanted)]
-        ranked = ranking.rank(wanted, [row.counts for row in rows])
+        ranked = ranking.rank(wanted, [ranking.match(wanted, row.counts) for row in rows])
         return [(rows[at].note, score) for at, score in ranked[: max(limit, 0)]], len(ranked)
 
     async def delete_note(self, scope: Scope, note_id: str) -> bool:

@@ -1,7 +1,6 @@
 """What the store in memory keeps of a session and of a run, what they weigh, and its sorted lists."""
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -76,7 +75,7 @@ def kept_message(message: Message, session_id: str) -> Message:
 def kept_note(note: Note) -> KeptNote:
     """Return the note as it is stored."""
     kept = replace(note, content=schema.scrub(note.content), metadata=copied(note.metadata))
-    return KeptNote(kept, Counter(ranking.tokens(kept.content)))
+    return KeptNote(kept, ranking.counted(kept.content))
 
 
 def note_weight(row: KeptNote) -> int:

@@ -5,25 +5,26 @@ The index finds the notes of a scope that share a word with a query, and `rankin
 """
 
 import sqlite3
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Final
 
+from argentor_asgi.protocol.schema import encode, restore
 from argentor_asgi.sessions import ranking
-from argentor_asgi.sessions.rows import Value, note_of, note_values
+from argentor_asgi.sessions.rows import note_of, note_values
 from argentor_asgi.sessions.session import NOTES_PER_SCOPE, Note, Scope
 
 MARK_CHARS: Final = 16
 """How many characters of a scope's digest stand in the index: two scopes that share them cost time and nothing else."""
 # Only with a CROSS JOIN the index is asked once, and not once for each note of the scope.
 MATCHES: Final = (
-    "SELECT number, notes.words AS words FROM note_words CROSS JOIN notes ON number = note_words.rowid "
+    "SELECT number, counts FROM note_words CROSS JOIN notes ON number = note_words.rowid "
     "WHERE note_words MATCH ? AND tenant = ? AND owner = ? ORDER BY created_at DESC, number DESC"
 )
 _NOTE: Final = "SELECT id, content, created_at, metadata FROM notes WHERE number = ?"
 _INSERT: Final = (
-    "INSERT INTO notes (tenant, owner, id, content, created_at, metadata, mark, words) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
+    "INSERT INTO notes (tenant, owner, id, content, created_at, metadata, mark, words, counts) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (tenant, owner, id) DO NOTHING"
 )
 
@@ -34,8 +35,13 @@ def mark(tenant: str, owner: str) -> str:
 
 
 def words(content: str) -> str:
-    """Return the tokens of a note as the index takes them."""
-    return " ".join(ranking.tokens(content))
+    """Return the different tokens of a note, as the index takes them."""
+    return " ".join(ranking.counted(content))
+
+
+def counts(content: str) -> bytes:
+    """Return how often each token of a note occurs, as the table keeps it."""
+    return encode(ranking.counted(content))
 
 
 def add_note(db: sqlite3.Connection, scope: Scope, note: Note) -> bool:
@@ -44,8 +50,8 @@ def add_note(db: sqlite3.Connection, scope: Scope, note: Note) -> bool:
     (kept,) = db.execute("SELECT count(*) FROM notes WHERE tenant = ? AND owner = ?", where).fetchone()
     if kept >= NOTES_PER_SCOPE:
         return False
-    values: tuple[Value, ...] = (*where, *note_values(note), mark(*where), words(note.content))
-    db.execute(_INSERT, values)
+    found = (mark(*where), words(note.content), counts(note.content))
+    db.execute(_INSERT, (*where, *note_values(note), *found))
     return True
 
 
@@ -61,21 +67,23 @@ def search_notes(
     """Do what `NoteStore.search_notes` says, for terms; it reads every match, so it is not for the loop."""
     if not wanted:
         return [], 0
-    rows = _matches(db, scope, wanted)
-    ranked = ranking.rank(wanted, [Counter(row["words"].split()) for row in rows])
+    found = list(_matches(db, scope, wanted))
+    ranked = ranking.rank(wanted, [match for _, match in found])
     best = ranked[: max(limit, 0)]
-    return [(_note(db, rows[at]["number"]), score) for at, score in best], len(ranked)
+    return [(_note(db, found[at][0]), score) for at, score in best], len(ranked)
 
 
-def _matches(db: sqlite3.Connection, scope: Scope, wanted: Sequence[str]) -> list[sqlite3.Row]:
-    """Return number and words of the scope's notes that hold a wanted term, newest first."""
+def _matches(db: sqlite3.Connection, scope: Scope, wanted: Sequence[str]) -> Iterator[tuple[int, ranking.Match]]:
+    """Yield the number of each note of the scope that holds a wanted term, newest first, with what is ranked of it."""
     # A term has no quotation mark in it, and within such marks FTS5 takes nothing for an operator.
     terms = " OR ".join(f'"{term}"' for term in wanted)
     try:
         query = f'mark : "{mark(scope.tenant, scope.owner)}" AND words : ({terms})'
-        return db.execute(MATCHES, (query, scope.tenant, scope.owner)).fetchall()
+        rows = db.execute(MATCHES, (query, scope.tenant, scope.owner))
     except UnicodeEncodeError:  # nothing is stored for a scope that UTF-8 cannot carry
-        return []
+        return
+    for row in rows:
+        yield row["number"], ranking.match(wanted, restore(row["counts"], dict[str, int]))
 
 
 def _note(db: sqlite3.Connection, number: int) -> Note:

@@ -1,12 +1,14 @@
 """Which texts are about a query: BM25 over words (Robertson and Zaragoza 2009), stemmed lightly in English and Spanish.
 
 What a word is and how a text is ranked stands here alone, for every store: equal input has equal output. A file keeps
-what `tokens` gave, so that a change of it needs a migration that makes the stored words anew.
+what `counted` gave, so that a change of it needs a migration that makes the stored words anew.
 """
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 QUERY_TERMS = 64
@@ -28,18 +30,30 @@ los me mi mis muy no nos o para pero por que quien se ser si sin sobre son su su
 _STOP = frozenset(f"{_ENGLISH} {_SPANISH}".split())
 
 
-def rank(wanted: Sequence[str], documents: Sequence[Mapping[str, int]]) -> list[tuple[int, float]]:
-    """Return (index, score) of each document, best first; scores are above 0, and of equal ones the earlier is first.
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a ranking looks at of a text: how often each of the wanted tokens occurs that do, and how many it has."""
 
-    `wanted`: as `terms` makes them. `documents`: how often each of its tokens occurs, of those that share a wanted one:
-    a document that shares none is not to be passed, since how rare a term is follows from those that are.
+    counts: Mapping[str, int]
+    length: int
+
+
+def match(wanted: Sequence[str], counts: Mapping[str, int]) -> Match:
+    """Return the match of a text whose tokens occur as `counts` says."""
+    return Match({term: counts[term] for term in wanted if term in counts}, sum(counts.values()))
+
+
+def rank(wanted: Sequence[str], matches: Sequence[Match]) -> list[tuple[int, float]]:
+    """Return (index, score) of each match, best first; scores are above 0, and of equal ones the earlier is first.
+
+    `wanted`: as `terms` makes them. `matches`: of the texts that share one of them, and of no other: how rare a term
+    is follows from those that do.
     """
-    lengths = [sum(counts.values()) for counts in documents]
-    average = sum(lengths) / len(lengths) if documents else 1.0
-    weights = {term: _weight(sum(term in counts for counts in documents), len(documents)) for term in wanted}
+    average = sum(each.length for each in matches) / len(matches) if matches else 1.0
+    weights = {term: _weight(sum(term in each.counts for each in matches), len(matches)) for term in wanted}
     scored = [
-        (at, sum(weights[term] * _share(counts[term], lengths[at] / average) for term in wanted if term in counts))
-        for at, counts in enumerate(documents)
+        (at, sum(weights[term] * _share(count, each.length / average) for term, count in each.counts.items()))
+        for at, each in enumerate(matches)
     ]
     return sorted(scored, key=lambda pair: (-pair[1], pair[0]))
 
@@ -47,6 +61,11 @@ def rank(wanted: Sequence[str], documents: Sequence[Mapping[str, int]]) -> list[
 def terms(query: str) -> list[str]:
     """Return the different tokens of `query`, the first `QUERY_TERMS`; none for nothing but stop words."""
     return list(dict.fromkeys(tokens(query)))[:QUERY_TERMS]
+
+
+def counted(text: str) -> Mapping[str, int]:
+    """Return how often each token of `text` occurs, in the order in which they come first."""
+    return Counter(tokens(text))
 
 
 def tokens(text: str) -> list[str]:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from argentor_asgi.sessions.note_statements import mark, words
+from argentor_asgi.sessions.note_statements import counts, mark, words
 
 APPLICATION_ID: Final = 0x41475452
 """`AGTR`, in the header of every file that is ours: a database of something else is never written to."""
@@ -157,11 +157,12 @@ _NOTE_WORDS: Final = (
         metadata BLOB,
         mark TEXT NOT NULL,
         words TEXT NOT NULL,
+        counts BLOB NOT NULL,
         UNIQUE (tenant, owner, id)
     )""",
     """INSERT INTO numbered_notes
-        SELECT rowid, tenant, owner, id, content, created_at, metadata, note_mark(tenant, owner), note_words(content)
-        FROM notes ORDER BY rowid""",
+        SELECT rowid, tenant, owner, id, content, created_at, metadata, note_mark(tenant, owner), note_words(content),
+            note_counts(content) FROM notes ORDER BY rowid""",
     "DROP TABLE notes",
     "ALTER TABLE numbered_notes RENAME TO notes",
     """CREATE VIRTUAL TABLE note_words USING fts5 (
@@ -186,6 +187,7 @@ def migrate(db: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRAT
     (version,) = db.execute("PRAGMA user_version").fetchone()
     db.create_function("note_mark", 2, mark, deterministic=True)
     db.create_function("note_words", 1, words, deterministic=True)
+    db.create_function("note_counts", 1, counts, deterministic=True)
     for number, statements in enumerate(migrations[version:], version + 1):
         db.execute("BEGIN IMMEDIATE")
         for statement in statements:

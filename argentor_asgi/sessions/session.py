@@ -83,6 +83,11 @@ class Run:
     work_ms: int = 0
 
     @property
+    def cost(self) -> float | None:
+        """What the run cost, in the currency; None where that is not known."""
+        return None if self.cost_micros is None else self.cost_micros / 1_000_000
+
+    @property
     def used(self) -> "Used":
         """What the run used; a cost that is not known counts nothing."""
         tokens = self.usage.input_tokens + self.usage.output_tokens

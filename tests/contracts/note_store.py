@@ -1,7 +1,6 @@
 """What every store promises of notes, and of finding them."""
 
 import asyncio
-from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from argentor_asgi.errors import InvalidInput
-from argentor_asgi.sessions.ranking import QUERY_TERMS, rank, terms, tokens
+from argentor_asgi.sessions.ranking import QUERY_TERMS, counted, match, rank, terms
 from argentor_asgi.sessions.session import NOTES_PER_SCOPE, Note, Scope
 
 TEXTS = st.text(st.sampled_from("ab dogs 'éñ狗_\"*:^()-\0"), max_size=12)
@@ -30,9 +29,9 @@ async def contents(store, query, scope=ME, limit=20):
 def best(query, notes):
     """Return what a search of `notes`, oldest first, is to find."""
     wanted = terms(query)
-    counted = [(note, Counter(tokens(note.content))) for note in reversed(notes)]
-    sharing = [(note, counts) for note, counts in counted if not counts.keys().isdisjoint(wanted)]
-    return [(sharing[at][0], score) for at, score in rank(wanted, [counts for _, counts in sharing])]
+    matches = [(note, match(wanted, counted(note.content))) for note in reversed(notes)]
+    sharing = [(note, each) for note, each in matches if each.counts]
+    return [(sharing[at][0], score) for at, score in rank(wanted, [each for _, each in sharing])]
 
 
 class NoteStoreContract(FreshStores):

@@ -93,8 +93,8 @@ def test_scopes_of_one_mark_do_not_see_each_other():
     with opened() as db:
         add_note(db, ME, Note("a", "dog", START))
         db.execute(
-            "INSERT INTO notes (tenant, owner, id, content, created_at, mark, words) "
-            "SELECT 'acme', 'you', 'b', content, created_at, mark, words FROM notes"
+            "INSERT INTO notes (tenant, owner, id, content, created_at, mark, words, counts) "
+            "SELECT 'acme', 'you', 'b', content, created_at, mark, words, counts FROM notes"
         )
         assert (ids(db, "dog"), ids(db, "dog", Scope("you", "acme"))) == (["a"], [])
 

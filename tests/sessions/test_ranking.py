@@ -1,12 +1,11 @@
 import re
-from collections import Counter
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argentor_asgi.sessions.ranking import QUERY_TERMS, rank, terms, tokens
+from argentor_asgi.sessions.ranking import QUERY_TERMS, counted, match, rank, terms, tokens
 
 NOTES = ["my dog is called Rex", "The meeting is on Monday", "I like running and dogs", "Mi color favorito es el azul"]
 
@@ -14,10 +13,9 @@ NOTES = ["my dog is called Rex", "The meeting is on Monday", "I like running and
 def found(query: str, documents: Sequence[str]) -> list[tuple[int, float]]:
     """Rank those of the documents that share a term, as a store does."""
     wanted = terms(query)
-    counts = {at: Counter(tokens(text)) for at, text in enumerate(documents)}
-    sharing = {at: count for at, count in counts.items() if not count.keys().isdisjoint(wanted)}
-    places = list(sharing)
-    return [(places[at], score) for at, score in rank(wanted, list(sharing.values()))]
+    matches = [(at, match(wanted, counted(text))) for at, text in enumerate(documents)]
+    sharing = [(at, each) for at, each in matches if each.counts]
+    return [(sharing[at][0], score) for at, score in rank(wanted, [each for _, each in sharing])]
 
 
 @pytest.mark.parametrize(

