@@ -1,8 +1,8 @@
 """An MCP server made with the SDK's server side, for tests: over stdio, or over streamable HTTP on a given port.
 
-    python mcp_demo_server.py                     # stdio
-    python mcp_demo_server.py 8123                # http://127.0.0.1:8123/mcp
-    python mcp_demo_server.py 8123 json           # the same, with JSON answers in the place of streams
+python mcp_demo_server.py                     # stdio
+python mcp_demo_server.py 8123                # http://127.0.0.1:8123/mcp
+python mcp_demo_server.py 8123 json           # the same, with JSON answers in the place of streams
 """
 
 import asyncio
@@ -79,7 +79,8 @@ def pid() -> str:
 @server.tool(structured_output=False)
 def mutter(text: str) -> str:
     """Complain on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
     return "muttered"
 
 

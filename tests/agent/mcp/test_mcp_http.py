@@ -1,0 +1,113 @@
+"""Skills from MCP servers over streamable HTTP."""
+
+import asyncio
+import logging
+
+import pytest
+from mcp_house import HttpServer, Sourced, until
+
+from argentor_asgi.agent.mcp import bridge
+from argentor_asgi.agent_sections import McpServer
+from argentor_asgi.api_keys import Secret
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(params=["", "json"])
+def server(request):
+    with HttpServer(request.param) as running:
+        yield running
+
+
+def at(url, timeout_s=30.0, **settings):
+    return McpServer("demo", url=url, timeout_s=timeout_s, **settings)
+
+
+async def test_tools_are_skills_whether_answers_are_streams_or_not(server):
+    async with Sourced(at(server.url, read_only=("*",))) as sourced:
+        await sourced.up()
+        assert (await sourced.call("demo_add", a=1, b=2)).content == "3"
+        assert (await sourced.call("demo_fail")).is_error
+        together = await asyncio.gather(*(sourced.call("demo_add", a=n, b=n) for n in range(20)))
+        assert [output.content for output in together] == [str(2 * n) for n in range(20)]
+
+
+async def test_a_cancelled_call_closes_its_connection_and_the_server_sees_it(tmp_path):
+    told = tmp_path / "told"
+    with HttpServer() as running:
+        async with Sourced(at(running.url)) as sourced:
+            await sourced.up()
+            call = asyncio.create_task(sourced.call("demo_slow", path=str(told)))
+            await until(told.exists)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            await until(lambda: "cancelled" in told.read_text())
+
+
+async def test_an_answer_that_is_too_long_fails_its_call_alone(server):
+    async with Sourced(at(server.url)) as sourced:
+        await sourced.up()
+        big = await sourced.call("demo_big", size=bridge.MESSAGE_BYTES + 1)
+        assert big.is_error
+        assert (await sourced.call("demo_add", a=1, b=2)).content == "3"
+
+
+async def test_a_call_that_takes_too_long_is_given_up(tmp_path):
+    """agent.md 1.10 D12: a call has a deadline."""
+    told = tmp_path / "told"
+    with HttpServer() as running:
+        async with Sourced(at(running.url, timeout_s=2.0)) as sourced:
+            await sourced.up()
+            late = await sourced.call("demo_slow", path=str(told))
+            assert late.is_error
+            assert late.content == "The MCP server demo did not answer within 2 s."
+            await until(lambda: "cancelled" in told.read_text())
+
+
+async def test_a_server_that_is_not_there_yet_is_there_later_and_again_after_its_end(tmp_path, caplog):
+    told = tmp_path / "told"
+    running = HttpServer()
+    async with Sourced(at(running.url)) as sourced:
+        assert sourced.names == []
+        assert "MCP server demo: HttpFailed" in caplog.text
+        await asyncio.to_thread(running.start)
+        try:
+            await sourced.up()
+            call = asyncio.create_task(sourced.call("demo_slow", path=str(told)))
+            await until(told.exists)
+            await asyncio.to_thread(running.kill)
+            assert (await call).is_error
+            await until(lambda: not sourced.source.connected["demo"])
+            assert "demo_add" in sourced.names
+            await asyncio.to_thread(running.start)
+            await sourced.up()
+            assert (await sourced.call("demo_add", a=1, b=2)).content == "3"
+        finally:
+            running.kill()
+
+
+async def test_where_nobody_may_connect_to_no_server_is(caplog):
+    async with Sourced(at("http://169.254.169.254/mcp")) as sourced:
+        assert sourced.source.connected == {"demo": False}
+    assert "169.254.169.254 is link-local" in caplog.text
+
+
+async def test_configured_headers_are_sent_and_in_no_log(caplog):
+    caplog.set_level(logging.DEBUG)
+    heard = bytearray()
+
+    async def refuse(reader, writer):
+        heard.extend(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    listening = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        server = at(f"http://127.0.0.1:{port}/mcp", headers={"Authorization": Secret("Bearer s3cret")})
+        async with Sourced(server) as sourced:
+            assert sourced.source.connected == {"demo": False}
+    assert b"authorization: bearer s3cret" in bytes(heard).lower()
+    assert "s3cret" not in caplog.text
