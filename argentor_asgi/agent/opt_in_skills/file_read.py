@@ -48,7 +48,7 @@ def file_read_skill(roots: tuple[str, ...]) -> FunctionSkill:
             with opened(roots, path) as file:
                 return {"path": path, **_read(file, offset, max_bytes)}
         except OSError as error:
-            raise SkillRefused(f"{path!r} cannot be read: {_reason(error)}.") from None
+            raise SkillRefused(f"{path!r} cannot be read: {reason(error)}.") from None
 
     return file_read
 
@@ -111,8 +111,8 @@ def _read(file: int, offset: int, max_bytes: int) -> JsonObject:
     }
 
 
-def _reason(error: OSError) -> str:
-    """Return why, in words that name no path but the one that was asked for."""
+def reason(error: OSError) -> str:
+    """Return why a file could not be read, in words that name no path."""
     match error:
         case FileNotFoundError():
             return "there is no such file"

@@ -9,8 +9,9 @@ import json
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, cast
 
 from argentor_asgi.agent.skills import FunctionSkill, SkillRefused, skill
 from argentor_asgi.protocol.schema import JsonObject, Meta
@@ -83,9 +84,11 @@ class Workers:
             _kill(worker)
         if self._alive:
             waits = [asyncio.create_task(worker.wait()) for worker in self._alive]
-            _, late = await asyncio.wait(waits, timeout=END_S)
-            for task in late:
-                task.cancel()
+            try:
+                await asyncio.wait(waits, timeout=END_S)
+            finally:
+                for task in waits:
+                    task.cancel()
 
     async def _again(self, line: bytes) -> JsonObject:
         """Ask one worker; should it be gone, which it may have been for long, ask a new one."""
@@ -198,23 +201,21 @@ def regex_skill(workers: Workers) -> FunctionSkill:
 
 async def _exchange(worker: Process, line: bytes) -> JsonObject:
     """Send a request and return its answer; raises `WorkerGone`."""
-    if worker.stdin is None:
-        raise WorkerGone
+    requests = cast("asyncio.StreamWriter", worker.stdin)  # it was started with a pipe
     try:
-        worker.stdin.write(line)
-        await worker.stdin.drain()
-    except (BrokenPipeError, ConnectionResetError):
+        requests.write(line)
+        await requests.drain()
+    except ConnectionError:
         raise WorkerGone from None
     return await _read(worker)
 
 
 async def _read(worker: Process) -> JsonObject:
     """Return the worker's next line; raises `WorkerGone` when there is none that is whole."""
-    if worker.stdout is None:
-        raise WorkerGone
+    answers = cast("asyncio.StreamReader", worker.stdout)  # as above
     try:
-        reply: JsonObject = json.loads(await worker.stdout.readline())
-    except ValueError:
+        reply: JsonObject = json.loads(await answers.readline())
+    except (ValueError, ConnectionError):
         raise WorkerGone from None
     return reply
 
@@ -222,7 +223,5 @@ async def _read(worker: Process) -> JsonObject:
 def _kill(worker: Process) -> None:
     """Kill the process by its id, if it is still there; the event loop reaps it."""
     if worker.returncode is None:
-        try:
+        with suppress(ProcessLookupError):
             worker.kill()
-        except ProcessLookupError:
-            return
