@@ -5,9 +5,11 @@ from uuid import uuid4
 
 import pytest
 from asgi_driver import soon
+from contracts.store_values import a_run
 from doors import CHAT, doors, streamed
 from scripted_backend import Park, answer
 
+from argentor_asgi.api.runs import view
 from argentor_asgi.errors import ProviderUnavailable, StorageUnavailable
 from argentor_asgi.protocol.llm import Finish, TextPiece
 
@@ -67,6 +69,12 @@ async def test_a_run_is_shown_while_it_lives_and_after_its_end():
         assert datetime.fromisoformat(ended["created_at"]) <= datetime.fromisoformat(ended["updated_at"])
         assert ended["created_at"].endswith("Z")
         assert (await house.get(RUNS)).json() == [ended]
+
+
+@pytest.mark.parametrize(("micros", "cost"), [(None, None), (0, 0.0), (1, 0.000001), (2_500_000, 2.5)])
+def test_a_run_shows_its_calls_and_what_it_cost_where_that_is_known(micros, cost):
+    shown = view(a_run(cost_micros=micros, tool_calls=3))
+    assert (shown.cost, shown.tool_calls) == (cost, 3)
 
 
 async def test_a_failed_run_shows_its_code():

@@ -1,4 +1,5 @@
 import asyncio
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from argentor_asgi.agent.skills import Skill
 from argentor_asgi.ops.clock import SystemClock
 from argentor_asgi.sessions.memory import MemoryStore
 from argentor_asgi.sessions.session import NOTES_PER_SCOPE, Note, Scope
+from argentor_asgi.sessions.sqlite import SqliteStore
 
 
 def made() -> tuple[MemoryStore, dict[str, Skill]]:
@@ -39,6 +41,24 @@ async def test_what_is_stored_is_found_listed_and_forgotten() -> None:
     assert (await answer(skills["memory_forget"], id=stored["id"]))["forgotten"] == 1
     assert (await answer(skills["memory_forget"], id=stored["id"]))["forgotten"] == 0
     assert (await answer(skills["memory_search"], query="dog"))["results"] == []
+
+
+@pytest.mark.slow
+async def test_what_is_stored_in_a_file_is_found_and_forgotten_by_its_words(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "a.db", clock=SystemClock()) as store:
+        skills = {each.descriptor.name: each for each in memory_skills(store)}
+        for content in ("my dog is called Rex", "the meetings are on Monday"):
+            await answer(skills["memory_store"], content=content)
+        for query, content in (
+            ("what is my dog's name?", "my dog is called Rex"),
+            ("MEETING*", "the meetings are on Monday"),
+        ):
+            found = await answer(skills["memory_search"], query=query)
+            assert ([each["content"] for each in found["results"]], found["total"]) == ([content], 1)
+            assert found["results"][0]["score"] > 0
+        assert (await answer(skills["memory_search"], context_of(tenant="else"), query="dog"))["total"] == 0
+        assert (await answer(skills["memory_forget"], query='"dogs" NOT x'))["memories"][0]["content"].endswith("Rex")
+        assert (await answer(skills["memory_search"], query="dog"))["total"] == 0
 
 
 async def test_forgetting_by_query_takes_the_best_match_alone_and_says_which() -> None:
