@@ -1,16 +1,15 @@
 """The guardrails of a gateway, made once from its configuration: one policy for every way in and out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from argentor_asgi import config
-from argentor_asgi.agent.guardrails.screening import Rule, Teller, look, screen
+from argentor_asgi.agent.guardrails.screening import Action, Rule, Teller, look, screen
 from argentor_asgi.agent.guardrails.views import view
 from argentor_asgi.agent.guardrails.window import OutputGuard
-from argentor_asgi.agent_sections import GuardAction
 from argentor_asgi.protocol.events import Guardrail, Phase
 
-NOTHING_FOUND: tuple[Guardrail, ...] = ()
+PHASES: tuple[Phase, ...] = ("input", "output", "tool_result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +32,8 @@ class Guardrails:
     def __init__(self, settings: config.Guardrails) -> None:
         """Make the rules ready; nothing of this is done for `off`."""
         self._hold_chars = settings.hold_chars
-        self._rules: dict[Phase, tuple[Rule, ...]] = {
-            phase: tuple(_rules(settings, phase)) for phase in ("input", "output", "tool_result")
-        }
+        rules = list(_rules(settings))
+        self._rules = {phase: tuple(rule for phases, rule in rules if phase in phases) for phase in PHASES}
         self.is_on = any(self._rules.values())
 
     @classmethod
@@ -58,31 +56,32 @@ class Guardrails:
 
 def _seen(rules: Sequence[Rule], phase: Phase, text: str) -> Seen:
     if not rules:
-        return Seen(text, NOTHING_FOUND, is_blocked=False)
+        return Seen(text, (), is_blocked=False)
     seen = view(text)
     hits, _ = look(rules, seen)
     if not hits:
-        return Seen(text, NOTHING_FOUND, is_blocked=False)
+        return Seen(text, (), is_blocked=False)
     outcome = screen(seen, hits, len(text))
     teller = Teller(phase)
     findings = (*teller.tell(outcome.told), *teller.rest())
     return Seen("" if outcome.is_blocked else outcome.text, findings, outcome.is_blocked)
 
 
-def _rules(settings: config.Guardrails, phase: Phase) -> Iterable[Rule]:
-    """Yield the rules of a phase, those that are built in first."""
+def _rules(settings: config.Guardrails) -> Iterator[tuple[tuple[Phase, ...], Rule]]:
+    """Yield the phases of each rule with it, those that are built in first."""
     if settings.pii != "off":
         from argentor_asgi.agent.guardrails.pii import PersonalData  # noqa: PLC0415  patterns that few gateways compile
 
-        yield Rule("pii", settings.pii, PersonalData())
-    if settings.injection != "off" and phase != "output":
+        yield PHASES, Rule("pii", settings.pii, PersonalData())
+    if settings.injection != "off":
         from argentor_asgi.agent.guardrails.injection import Orders  # noqa: PLC0415  as above
 
-        is_result = phase == "tool_result"
-        action: GuardAction = "redact" if is_result and settings.injection == "block" else settings.injection
-        yield Rule("injection", action, Orders(is_result=is_result))
-    for rule in settings.rules:
-        if phase in rule.phases and rule.action != "off":
-            from argentor_asgi.agent.guardrails.rules import finder  # noqa: PLC0415  as above
+        yield ("input",), Rule("injection", settings.injection, Orders(is_result=False))
+        in_results: Action = "redact" if settings.injection == "block" else settings.injection
+        yield ("tool_result",), Rule("injection", in_results, Orders(is_result=True))
+    if settings.rules:
+        from argentor_asgi.agent.guardrails.rules import finders  # noqa: PLC0415  as above
 
-            yield Rule(rule.name, rule.action, finder(rule))
+        for rule, finder in finders(settings.rules):
+            if rule.action != "off":
+                yield rule.phases, Rule(rule.name, rule.action, finder)

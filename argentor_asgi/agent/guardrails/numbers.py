@@ -41,7 +41,8 @@ _IBAN_START = re.compile(_FREE + r"([a-z]{2})[0-9]{2}(?=[ -]?[0-9a-z])")
 _SOCIAL = re.compile(_APART + r"(?!000|666|9)[0-9]{3}([ -])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}" + _OVER_APART)
 _INSURANCE = re.compile(
     _FREE
-    + r"(?!bg|gb|nk|kn|tn|nt|zz)[a-ceghj-prstw-z][a-ceghj-nprstw-z](?:[0-9]{6}|([ -])[0-9]{2}\1[0-9]{2}\1[0-9]{2}\1)[a-d]"
+    + r"(?!bg|gb|nk|kn|tn|nt|zz)[a-ceghj-prstw-z][a-ceghj-nprstw-z]"
+    + r"(?:[0-9]{6}|([ -])[0-9]{2}\1[0-9]{2}\1[0-9]{2}\1)[a-d]"
     + _OVER
 )
 _SPANISH = re.compile(
@@ -73,16 +74,14 @@ _ISSUERS = (
     ("6304", "6304", (13, 14, 15, 16, 17, 18, 19)),  # Maestro
     ("6759", "6763", (13, 14, 15, 16, 17, 18, 19)),  # Maestro
 )
-_IBAN_LENGTHS = {
-    each[:2]: int(each[2:])
-    for each in (
-        "ad24 ae23 al28 at20 az28 ba20 be16 bg22 bh22 bi27 br29 by28 ch21 cr22 cy28 cz24 de22 dj27 dk18 do28 ee20 "
-        "eg29 es24 fi18 fk18 fo18 fr27 gb22 ge22 gi23 gl18 gr27 gt28 hr21 hu28 ie22 il23 iq23 is26 it27 jo30 kw30 "
-        "kz20 lb28 lc32 li21 lt20 lu20 lv21 ly25 mc27 md24 me22 mk19 mn20 mr27 mt31 mu30 ni28 nl18 no15 om23 pk24 "
-        "pl28 ps29 pt25 qa29 ro24 rs22 ru33 sa24 sc31 sd18 se24 si19 sk24 sm27 so23 st25 sv28 tl23 tn24 tr26 ua29 "
-        "va22 vg24 xk20 ye30"
-    ).split()
-}
+_IBAN_COUNTRIES = """
+ad24 ae23 al28 at20 az28 ba20 be16 bg22 bh22 bi27 br29 by28 ch21 cr22 cy28 cz24 de22 dj27 dk18 do28 ee20
+eg29 es24 fi18 fk18 fo18 fr27 gb22 ge22 gi23 gl18 gr27 gt28 hr21 hu28 ie22 il23 iq23 is26 it27 jo30 kw30
+kz20 lb28 lc32 li21 lt20 lu20 lv21 ly25 mc27 md24 me22 mk19 mn20 mr27 mt31 mu30 ni28 nl18 no15 om23 pk24
+pl28 ps29 pt25 qa29 ro24 rs22 ru33 sa24 sc31 sd18 se24 si19 sk24 sm27 so23 st25 sv28 tl23 tn24 tr26 ua29
+va22 vg24 xk20 ye30
+"""
+_IBAN_LENGTHS = {each[:2]: int(each[2:]) for each in _IBAN_COUNTRIES.split()}
 
 
 def numbers(folded: str, start: int) -> Iterator[Span]:
@@ -160,7 +159,7 @@ def _goes_on(folded: str, end: int) -> bool:
 
 
 def _groups(folded: str, at: int, separators: str, most: int) -> list[tuple[int, str]]:
-    """Return (end, all digits so far) for each group of digits from `at`, each behind one separator, to `most` digits."""
+    """Return (end, all digits so far) for each group of digits from `at`, one separator between, to `most` digits."""
     groups: list[tuple[int, str]] = []
     digits = ""
     while match := _DIGITS.match(folded, at):

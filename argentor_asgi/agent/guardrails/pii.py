@@ -24,7 +24,7 @@ class PersonalData:
     """Finds e-mail addresses, phone and card numbers, IBANs and national ids, in time linear in the text's length."""
 
     def look(self, view: View) -> tuple[list[Found], int]:
-        """Return what is found, and where more may begin: at the last word, or the length of a number before the end."""
+        """Return what is found, and where more may begin: at the last word, or a number's length before the end."""
         folded = view.folded
         start = view.folded_at(view.start)
         found: list[Found] = []

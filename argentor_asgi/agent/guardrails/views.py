@@ -18,8 +18,11 @@ FOLDED = 8192
 """For how many characters that are not ASCII the folded form is kept at hand."""
 
 _HIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_UNSEEN = frozenset({"Cf", "Cc", "Mn", "Me"})
 _FILLERS = "\u115f\u1160\u3164\uffa0"
-_ALIKE = dict(
+_PLAIN = {"Pd": "-", "Zl": "\n", "Zp": "\n", "Zs": " "}
+"""What folds to what it is, whatever it looks like, by its category: dashes, ends of lines, spaces."""
+_ALIKE = {"\u2212": "-", "\u2800": " "} | dict(
     zip(
         "авекмнорстухіјѕԁһԛԝгѵӏ" + "αεοριντκυχγωη" + "ıɡɑɩօսոհցøłđħʀᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘꜱᴛᴜᴠᴡʏᴢ",
         "abekmhopctyxijsdhqwrvl" + "aeopivtkuxywn" + "igaiounhgoldhrabcdeghijklmnopstuvwyz",
@@ -55,7 +58,7 @@ class View:
         return self.offsets[folded] if folded < len(self.offsets) else len(self.text)
 
     def end(self, folded: int) -> int:
-        """Return where in the text what ends before this folded character ends: dropped ones behind it are not in it."""
+        """Return where in the text what ends before this folded character ends, without what was dropped behind it."""
         return folded if self.offsets is None or not folded else self.offsets[folded - 1] + 1
 
 
@@ -118,15 +121,11 @@ def folded_letter(letter: str) -> str:
     from unicodedata import category, decimal, normalize  # noqa: PLC0415  a large library that ASCII does not need
 
     kind = category(letter)
-    if kind in {"Cf", "Cc", "Mn", "Me"} or letter in _FILLERS:
+    if kind in _UNSEEN or letter in _FILLERS:
         return ""
-    if (digit := decimal(letter, None)) is not None:
-        return str(digit)
-    if kind == "Pd" or letter == "\u2212":
-        return "-"
-    if kind in {"Zl", "Zp"}:
-        return "\n"
-    if letter.isspace() or letter == "\u2800":
-        return " "
+    if kind == "Nd":
+        return str(decimal(letter))
+    if (plain := _PLAIN.get(kind)) is not None:
+        return plain
     first = normalize("NFKD", normalize("NFKD", letter).casefold())[:1]
     return _ALIKE.get(first, first)
