@@ -1,11 +1,11 @@
 """What a run and its principal's day may use: tokens, cost, seconds of work, calls of skills."""
 
 from argentor_asgi.agent.allowances import UNBOUNDED, Allowance, calls_short, used_up
-from argentor_asgi.agent.day_budgets import DayBudget
+from argentor_asgi.agent.day_budgets import DayBudget, DayBudgets
 from argentor_asgi.agent.prices import Prices
 from argentor_asgi.errors import BudgetExceeded
 from argentor_asgi.protocol.messages import Usage
-from argentor_asgi.sessions.session import Run, Used
+from argentor_asgi.sessions.session import Run, Scope, Used
 
 
 class RunBudget:
@@ -16,7 +16,7 @@ class RunBudget:
     never more than allowed.
     """
 
-    __slots__ = ("_allowance", "_day", "_is_priced", "_prices", "_used")
+    __slots__ = ("_allowance", "_day", "_is_priced", "_prices", "_usage", "_used")
 
     def __init__(
         self,
@@ -34,7 +34,13 @@ class RunBudget:
         self._prices = prices or Prices()
         self._day = day
         self._used = Used() if before is None else before.used
+        self._usage = Usage() if before is None else before.usage
         self._is_priced = before is None or before.cost_micros is not None
+
+    @property
+    def usage(self) -> Usage:
+        """What all model calls used, those of the runs inside of this one too."""
+        return self._usage
 
     @property
     def tokens(self) -> int:
@@ -76,6 +82,7 @@ class RunBudget:
         """Count a model call that ended, however it did; a model without a price leaves the cost unknown."""
         cost = self._prices.cost_micros(model, usage)
         self._is_priced = self._is_priced and cost is not None
+        self._usage = self._usage.plus(usage)
         self._used = self._used.plus(Used(usage.input_tokens + usage.output_tokens, cost or 0))
         if self._day is not None and cost:
             self._day.charge(Used(cost_micros=cost))
@@ -89,9 +96,34 @@ class RunBudget:
             self._day.take_calls(count)
         self._used = self._used.plus(Used(tool_calls=count))
 
-    def worked(self, seconds: float) -> None:
-        """Count seconds in which the run was worked on; to be called at the end of each stretch of it."""
-        worked = Used(work_ms=max(0, round(seconds * 1000)))
+    def worked(self, total_ms: int) -> None:
+        """Count how long the run has been worked on in all; what was told before is not counted again.
+
+        To be told when the run ends or waits for a person, and whenever the day is to know of it before that.
+        """
+        worked = Used(work_ms=max(0, total_ms - self._used.work_ms))
         self._used = self._used.plus(worked)
         if self._day is not None:
             self._day.charge(worked)
+
+
+class Budgets:
+    """Makes the budgets of runs: one policy for all of them, and the days that they count on."""
+
+    def __init__(self, allowance: Allowance, prices: Prices, days: DayBudgets) -> None:
+        """Keep what a run may use, what models cost, and what each principal used today."""
+        self._allowance = allowance
+        self._prices = prices
+        self.days = days
+
+    def admit(self, scope: Scope, plan: str | None) -> RunBudget:
+        """Return the budget of a new run. Raises `BudgetExceeded` and `Forbidden` as `DayBudgets.admit` does."""
+        return RunBudget(self._allowance, prices=self._prices, day=self.days.admit(scope, plan))
+
+    def resumed(self, run: Run) -> RunBudget:
+        """Return the budget of a run that goes on after a restart, with what it used before.
+
+        Its day is that of a principal without a plan: which one it had is not kept.
+        """
+        day = self.days.of(Scope(run.owner, run.tenant), None)
+        return RunBudget(self._allowance, prices=self._prices, day=day, before=run)
