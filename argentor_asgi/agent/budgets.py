@@ -96,12 +96,9 @@ class RunBudget:
             self._day.take_calls(count)
         self._used = self._used.plus(Used(tool_calls=count))
 
-    def worked(self, total_ms: int) -> None:
-        """Count how long the run has been worked on in all; what was told before is not counted again.
-
-        To be told when the run ends or waits for a person, and whenever the day is to know of it before that.
-        """
-        worked = Used(work_ms=max(0, total_ms - self._used.work_ms))
+    def worked(self, seconds: float) -> None:
+        """Count seconds in which the run was worked on, when it ends: those of this process, each of them once."""
+        worked = Used(work_ms=max(0, round(seconds * 1000)))
         self._used = self._used.plus(worked)
         if self._day is not None:
             self._day.charge(worked)
