@@ -60,6 +60,7 @@ async def test_what_is_no_text_is_replaced(docs: Path) -> None:
 
 
 async def test_a_call_reads_so_much_and_no_more(docs: Path) -> None:
+    """agent.md 1.10 D12: a result has a size."""
     (docs / "large").write_bytes(b"x" * (READ_BYTES + 1))
     skill = file_read_skill((str(docs),))
     got = await answer(skill, path=f"{docs}/large", max_bytes=READ_BYTES)

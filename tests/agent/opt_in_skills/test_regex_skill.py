@@ -39,7 +39,7 @@ def is_there(pid: int) -> bool:
     """Whether the process runs; a dead one that nobody has reaped does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
 
@@ -91,6 +91,7 @@ async def test_the_largest_text_fits_the_line(patient: Workers) -> None:
 
 
 async def test_a_pattern_without_end_is_killed_and_the_next_call_works(strict: Workers) -> None:
+    """agent.md 1.10 D12: a call has a time, and `re` has none."""
     regex = regex_skill(strict)
     assert "took longer than 50 ms" in await refusal(regex, **ENDLESS)
     (killed,) = strict.pids or {0}
