@@ -79,7 +79,7 @@ THOUGHT_OF = message(
     metadata={
         "backend": {
             "anthropic": {"thoughts": [{"before": 0, "block": SIGNED}, {"before": 1, "block": REDACTED}]},
-            "gemini": {"signatures": ["c2lnbmVk", None]},
+            "gemini": {"calls": [{"id": "fc/1", "signature": "c2lnbmVk"}, {}]},
         }
     },
 )

@@ -1,8 +1,9 @@
 """The wire of Google's Gemini (agent.md 1.5, D14): the key is in a header, never in the URL.
 
 A skill's schema goes as `parametersJsonSchema`, which takes JSON Schema as it is; the older `parameters` refuses most
-of its words. What signs a call's thoughts goes back at the call's place. A call that another provider's model made has
-no signature, which models since Gemini 3 refuse: Google's documented stand-in says so ("Thought signatures", FAQ).
+of its words. `Finish.metadata` keeps what goes back with each call, by its place: its id, if Gemini gave it one, since
+some of its servers take no other, and the signature of its thoughts. A call that another provider's model made has no
+signature, which models since Gemini 3 refuse: Google's documented stand-in says so ("Thought signatures", FAQ).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,7 +68,8 @@ class GeminiWire:
         if system := shared.system_text(request):
             body["systemInstruction"] = {"parts": [{"text": system}]}
         is_signed = not model.removeprefix("models/").startswith(_UNSIGNED_MODELS)
-        turns = shared.merged(_turn(message, is_signed=is_signed) for message in request.messages)
+        ids = dict(pair for message in request.messages for pair in _given_ids(message))
+        turns = shared.merged(_turn(message, ids, is_signed=is_signed) for message in request.messages)
         body["contents"] = [{"role": "model" if role == "model" else "user", "parts": parts} for role, parts in turns]
         if request.tools:
             declared = [
@@ -89,28 +91,39 @@ class GeminiWire:
         return refusals.refusal(status, headers, body)
 
 
-def _turn(message: Message, *, is_signed: bool) -> tuple[str, list[JsonObject]]:
+def _turn(message: Message, ids: Mapping[str | None, str], *, is_signed: bool) -> tuple[str, list[JsonObject]]:
     """Return a message as parts; results stay apart from a user's words, since a turn has all of a kind or none."""
     if message.role == "assistant":
         return "model", list(_said(message, is_signed=is_signed))
     if message.role == "tool":
-        return "results", [_result(part) for part in message.tool_results]
+        return "results", [_result(part, ids) for part in message.tool_results]
     text = "" if message.role == "system" else shared.said(message)
     return "user", [{"text": text}] if text.strip() else []
 
 
+def _kept_calls(message: Message) -> Iterator[tuple[Part, JsonObject]]:
+    """Yield each call with what was kept of it, nothing for those of another wire's model."""
+    calls = message.tool_calls
+    yield from zip_longest(calls, shared.kept(message, _NAME).get("calls", [])[: len(calls)], fillvalue={})
+
+
+def _given_ids(message: Message) -> Iterator[tuple[str | None, str]]:
+    return ((part.id, kept["id"]) for part, kept in _kept_calls(message) if "id" in kept)
+
+
 def _said(message: Message, *, is_signed: bool) -> Iterator[JsonObject]:
     yield from ({"text": part.text} for part in shared.parts(message) if part.type == "text" and part.text)
-    signatures = shared.kept(message, _NAME).get("signatures", [])
-    for at, (part, signature) in enumerate(zip_longest(message.tool_calls, signatures[: len(message.tool_calls)])):
+    for at, (part, kept) in enumerate(_kept_calls(message)):
+        given = {"id": kept["id"]} if "id" in kept else {}
         # Only the first of parallel calls is signed.
-        signed = signature or (_STAND_IN if is_signed and at == 0 else None)
-        call = {"functionCall": {"id": shared.call_id(part.id), "name": part.name, "args": part.arguments or {}}}
-        yield {**call, "thoughtSignature": signed} if signed else call
+        signature = kept.get("signature") or (_STAND_IN if is_signed and at == 0 else None)
+        call = {"functionCall": {**given, "name": part.name, "args": part.arguments or {}}}
+        yield {**call, "thoughtSignature": signature} if signature else call
 
 
-def _result(part: Part) -> JsonObject:
-    return {"functionResponse": {"id": shared.call_id(part.id), "name": part.name, "response": _response(part)}}
+def _result(part: Part, ids: Mapping[str | None, str]) -> JsonObject:
+    given = {"id": ids[part.id]} if part.id in ids else {}
+    return {"functionResponse": {**given, "name": part.name, "response": _response(part)}}
 
 
 def _response(part: Part) -> JsonObject:
@@ -174,11 +187,11 @@ class _Frame:
 class GeminiReading:
     """One answer; finished by a finish reason, the last of which counts, or by the refusal of the prompt."""
 
-    __slots__ = ("_block", "_calls", "_reason", "_response_id", "_signatures")
+    __slots__ = ("_block", "_calls", "_kept", "_reason", "_response_id")
 
     def __init__(self) -> None:
         self._calls: list[str] = []
-        self._signatures: list[str | None] = []
+        self._kept: list[JsonObject] = []
         self._reason: str | None = None
         self._block: str | None = None
         self._response_id: str | None = None
@@ -203,8 +216,7 @@ class GeminiReading:
         reason: FinishReason = "length" if told == "MAX_TOKENS" else "stop"
         if self._block or told in _FILTERED:
             reason = "content_filter"
-        has_signature = any(self._signatures)
-        metadata: JsonObject = {_NAME: {"signatures": self._signatures}} if has_signature else {}
+        metadata: JsonObject = {_NAME: {"calls": self._kept}} if any(self._kept) else {}
         return [Finish(shared.settled(reason, has_calls=bool(self._calls)), told, self._response_id, metadata)]
 
     def _events(self, frame: _Frame) -> Iterator[LlmEvent]:
@@ -232,7 +244,8 @@ class GeminiReading:
         # Made ids begin with the answer's own, so that they differ from turn to turn.
         call_id = shared.fresh_id(call.id, self._calls, self._response_id or "call")
         self._calls.append(call_id)
-        self._signatures.append(signature)
+        kept = {"id": call.id, "signature": signature}
+        self._kept.append({name: value for name, value in kept.items() if value})
         yield ToolStart(call_id, call.name)
         yield ToolArgs(call_id, encode({} if call.args is None else call.args).decode())
         yield ToolEnd(call_id)

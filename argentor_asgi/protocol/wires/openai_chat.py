@@ -46,7 +46,8 @@ _REASONS: Final[Mapping[str, FinishReason]] = {
 }
 _FAILURES: Final = {"error", "insufficient_system_resource", "abort"}
 _DEEPSEEK: Final = re.compile(r"deepseek-(?!r1)[\w.-]+")
-_MISTRAL: Final = re.compile(r"(?:open-)?(?:mistral|mixtral|ministral|magistral|codestral|devstral|pixtral)-[\w.-]+")
+_MISTRALS: Final = "(?:open-|labs-)?(?:mistral|mixtral|ministral|magistral|codestral|devstral|pixtral|voxtral)"
+_MISTRAL: Final = re.compile(rf"{_MISTRALS}-[\w.-]+|ft:{_MISTRALS}-[\w.:-]+")
 _MISTRAL_ID: Final = re.compile(r"[A-Za-z0-9]{9}")
 
 
@@ -73,7 +74,11 @@ class OpenAiChatWire:
             body["temperature"] = request.temperature
         if request.max_tokens is not None:
             body[tokens_field] = request.max_tokens
-        return {**body, "stream": True, "stream_options": {"include_usage": True}}
+        body["stream"] = True
+        if not _MISTRAL.fullmatch(model):
+            # Mistral tells the usage unasked, and refuses a body with a member that it does not know.
+            body["stream_options"] = {"include_usage": True}
+        return body
 
     def reading(self) -> Reading:
         """Return a fresh reading of one answer."""

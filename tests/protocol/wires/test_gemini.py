@@ -62,7 +62,7 @@ def test_a_whole_call_is_its_start_one_piece_and_its_end():
         ToolStart("fc-1", "f"),
         ToolArgs("fc-1", '{"x":[1,"é"]}'),
         ToolEnd("fc-1"),
-        Finish("tool_calls", "STOP", "r-1"),
+        Finish("tool_calls", "STOP", "r-1", {"gemini": {"calls": [{"id": "fc-1"}]}}),
     ]
 
 
@@ -83,9 +83,10 @@ def test_thoughts_are_reasoning_and_other_parts_are_passed_over():
     assert (reasoning(events), text(events)) == ("Hm.", "Yes.")
 
 
-def test_signatures_are_kept_by_the_place_of_their_calls():
-    events = gemini(partial({**called(), "thoughtSignature": "c2ln"}, called()), partial({"text": ""}, reason="STOP"))
-    assert finish(events).metadata == {"gemini": {"signatures": ["c2ln", None]}}
+def test_ids_and_signatures_are_kept_by_the_place_of_their_calls():
+    signed = {**called(), "thoughtSignature": "c2ln"}
+    events = gemini(partial(signed, called()), partial(called(id="fc-3"), reason="STOP"))
+    assert finish(events).metadata == {"gemini": {"calls": [{"signature": "c2ln"}, {}, {"id": "fc-3"}]}}
     assert finish(gemini(partial(called(), reason="STOP"))).metadata == {}
 
 
@@ -255,9 +256,16 @@ def test_a_kept_signature_goes_back_whatever_the_model():
         assert [part.get("thoughtSignature") for part in sent] == [None, "c2lnbmVk", None]
 
 
-def test_more_signatures_than_calls_are_let_go():
-    lost = message("assistant", call_part("a"), metadata={"backend": {"gemini": {"signatures": ["x", "y"]}}})
+def test_more_kept_than_there_are_calls_is_let_go():
+    lost = message("assistant", call_part("a"), metadata={"backend": {"gemini": {"calls": [{}, {"id": "y"}]}}})
     assert len(ask(lost)["contents"][0]["parts"]) == 1
+
+
+def test_only_ids_that_gemini_gave_go_back_and_the_results_have_them_too():
+    results = message("tool", result_part("call_1", "1"), result_part("call_2", "2"))
+    _, called_parts, answered = ask(ASKED, THOUGHT_OF, results)["contents"]
+    assert [part["functionCall"].get("id") for part in called_parts["parts"][1:]] == ["fc/1", None]
+    assert [part["functionResponse"].get("id") for part in answered["parts"]] == ["fc/1", None]
 
 
 def test_a_schema_goes_as_it_is():

@@ -384,6 +384,20 @@ def test_mistral_gets_ids_of_nine_letters_and_digits():
     assert (len(first), first.isalnum(), second) == (9, True, "D681PevKs")
 
 
+@pytest.mark.parametrize(
+    ("model", "asks"),
+    [
+        ("devstral-small-2512", False),
+        ("ft:open-mistral-7b:x:1", False),
+        ("m", True),
+        ("mistral-nemo:12b", True),
+        ("ft:gpt-5:org::1", True),
+    ],
+)
+def test_mistral_is_not_asked_for_the_usage_that_it_tells_anyway(model, asks):
+    assert ("stream_options" in WIRE.body(CASES["bare"], model, tokens_field="max_tokens")) is asks
+
+
 @given(st.lists(st.text(), min_size=1, max_size=4, unique=True), st.sampled_from(["m", "codestral-2501"]))
 def test_calls_and_results_stay_pairs_whatever_their_ids(ids, model):
     asked = (
