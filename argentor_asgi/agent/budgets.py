@@ -124,22 +124,3 @@ class Budgets:
         """
         day = self.days.of(Scope(run.owner, run.tenant), None)
         return RunBudget(self._allowance, prices=self._prices, day=day, before=run)
-
-
-class Budgets:
-    """Makes the budget of each run, as the configuration has them."""
-
-    def __init__(self, allowance: Allowance, prices: Prices, days: DayBudgets) -> None:
-        """Keep what all runs share: what each may use, what models cost, and the days of the principals."""
-        self._allowance = allowance
-        self._prices = prices
-        self.days = days
-
-    def begin(self, scope: Scope, plan: str | None) -> RunBudget:
-        """Return the budget of a new run. Raises `BudgetExceeded` and `Forbidden` as `DayBudgets.admit` does."""
-        return RunBudget(self._allowance, prices=self._prices, day=self.days.admit(scope, plan))
-
-    def go_on(self, run: Run, plan: str | None = None) -> RunBudget:
-        """Return the budget of a run that goes on after a restart, with what it has used; nothing is refused here."""
-        day = self.days.of(Scope(run.owner, run.tenant), plan)
-        return RunBudget(self._allowance, prices=self._prices, day=day, before=run)

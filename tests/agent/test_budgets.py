@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from argentor_asgi.agent.allowances import UNBOUNDED, Allowance
-from argentor_asgi.agent.budgets import RunBudget
+from argentor_asgi.agent.budgets import Budgets, RunBudget
 from argentor_asgi.agent.day_budgets import DayBudget, DayBudgets
 from argentor_asgi.agent.prices import Prices
 from argentor_asgi.config import Limits, Price
@@ -127,6 +127,24 @@ def test_a_run_that_goes_on_has_used_what_it_had_and_charges_the_day_once() -> N
     assert (exceeded(budget), day.used(ME)) == ("The run used its budget of 100 tokens.", Used())
     budget.worked(0.03)
     assert (budget.work_ms, day.used(ME)) == (80, Used(work_ms=30))
+
+
+def test_budgets_are_made_for_runs_that_begin_and_for_those_that_go_on() -> None:
+    budgets = Budgets(Allowance(tokens=100, tool_calls=3), PRICES, days(cost_per_day=0.00001))
+    first = budgets.admit(ME, None)
+    first.used("large", Usage(50, 0))
+    assert exceeded(first) == "Today's budget of 0.00001 in costs is used up."
+    with pytest.raises(BudgetExceeded):
+        budgets.admit(ME, None)
+    stored = Run(
+        "r", "s", "me", "default", "waiting_approval", "small", "in", NOW, NOW,
+        turns=1, usage=Usage(1, 1), cost_micros=7, tool_calls=2,
+    )  # fmt: skip
+    again = budgets.resumed(stored)
+    again.take_calls(1)
+    assert (again.tool_calls, again.cost_micros, again.max_tokens(4096)) == (3, 7, 98)
+    assert exceeded(again) == "Today's budget of 0.00001 in costs is used up."
+    assert budgets.days.used(ME) == Used(cost_micros=150, tool_calls=1)
 
 
 def test_a_run_whose_cost_was_not_known_before_does_not_know_it_after() -> None:
