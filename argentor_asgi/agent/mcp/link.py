@@ -36,8 +36,10 @@ WAIT_S: Final = 5.0
 """How long a call waits for a connection that is not there."""
 RELIST_S: Final = 1.0
 """How long the word that tools have changed is left lying, so that many such words are one new list."""
-STOP_S: Final = 8.0
-"""How long a connection may take to end: the SDK gives a process half a second, then thrice two."""
+GOODBYE_S: Final = 1.0
+"""How long a connection may take to end in good order; from then on nothing is waited for but the end of a process."""
+STOP_S: Final = 9.0
+"""How long all of its end may take: the SDK gives a process half a second, and then two three times."""
 REASON_CHARACTERS: Final = 300
 
 log = logging.getLogger("argentor.mcp")
@@ -86,7 +88,7 @@ class Link:
         self._is_stopping = True
         self._wake.set()
         if self._scope is not None:
-            self._scope.cancel()
+            self._scope.deadline = min(self._scope.deadline, scope(GOODBYE_S).deadline)
         if self._owner is None:
             return
         if (await asyncio.wait((self._owner,), timeout=STOP_S))[1]:
@@ -186,14 +188,19 @@ class Link:
         self._up.set()
         self._tried.set()
         log.info("MCP server %s is connected", self.server.name)
+        within.deadline = math.inf
         while not self._is_stopping and not self._is_lost:
-            within.deadline = math.inf
             await self._wake.wait()
             self._wake.clear()
             if self._relist is not None and not self._is_lost:
                 self._relist = None
-                within.deadline = scope(self.server.timeout_s).deadline
-                self._on_tools(await session.tools(TOOLS))
+                await self._list_again(session, within)
+        within.deadline = min(within.deadline, scope(GOODBYE_S).deadline)
+
+    async def _list_again(self, session: Session, within: "CancelScope") -> None:
+        within.deadline = scope(self.server.timeout_s).deadline
+        self._on_tools(await session.tools(TOOLS))
+        within.deadline = math.inf
 
     def _change(self) -> None:
         """List the tools again, soon."""

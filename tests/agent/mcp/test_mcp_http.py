@@ -1,6 +1,7 @@
 """Skills from MCP servers over streamable HTTP."""
 
 import asyncio
+import json
 import logging
 
 import pytest
@@ -85,6 +86,68 @@ async def test_a_server_that_is_not_there_yet_is_there_later_and_again_after_its
             assert (await sourced.call("demo_add", a=1, b=2)).content == "3"
         finally:
             running.kill()
+
+
+class Handshaking:
+    """A server of the handshake era with sessions, by hand. `forget` makes it answer 404 to those that there are."""
+
+    def __init__(self):
+        self.sessions, self.heard = [], []
+
+    def forget(self):
+        self.sessions = [None] * len(self.sessions)
+
+    async def serve(self, reader, writer):
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
+                body = await reader.readexactly(int(fields.get("content-length", "0")))
+                status, told, answered = self.answer(head.split(" ")[0], fields.get("mcp-session-id"), body)
+                data = json.dumps(answered).encode() if answered else b""
+                lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {len(data)}", *told]
+                writer.write("\r\n".join([*lines, "", ""]).encode() + data)
+                await writer.drain()
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    def answer(self, method, session, body):
+        message = json.loads(body or b"{}")
+        self.heard.append(message.get("method", method))
+        if message.get("method") == "initialize":
+            self.sessions.append(f"session-{len(self.sessions)}")
+            told = {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "h", "version": "1"}}
+            return "200 OK", [f"Mcp-Session-Id: {self.sessions[-1]}"], self.result(message, told)
+        if method == "delete":
+            return "204 No Content", [], None
+        if session not in self.sessions:
+            return ("404 Not Found" if session else "400 Bad Request"), [], None
+        if message.get("method") == "tools/list":
+            return "200 OK", [], self.result(message, {"tools": [{"name": "which", "inputSchema": {"type": "object"}}]})
+        if message.get("method") == "tools/call":
+            return "200 OK", [], self.result(message, {"content": [{"type": "text", "text": session}]})
+        return ("202 Accepted" if method == "post" else "405 Method Not Allowed"), [], None
+
+    def result(self, message, told):
+        return {"jsonrpc": "2.0", "id": message["id"], "result": told}
+
+
+async def test_a_session_that_its_server_forgot_is_made_anew_and_one_that_is_not_needed_is_ended():
+    """agent.md 1.10 D22: the handshake era over HTTP."""
+    handshaking = Handshaking()
+    listening = await asyncio.start_server(handshaking.serve, "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        async with Sourced(at(f"http://127.0.0.1:{port}/mcp")) as sourced:
+            await sourced.up()
+            assert (await sourced.call("demo_which")).content == "session-0"
+            handshaking.forget()
+            lost = await sourced.call("demo_which")
+            assert lost.is_error
+            assert "was lost" in lost.content
+            assert (await sourced.call("demo_which")).content == "session-1"
+        assert handshaking.heard[0] == "server/discover"
+        assert handshaking.heard[-1] == "delete"
 
 
 async def test_where_nobody_may_connect_to_no_server_is(caplog):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import subprocess
 import sys
 
 import pytest
@@ -175,6 +176,25 @@ async def test_a_tool_that_comes_later_is_a_skill_later():
         await sourced.call("demo_grow")
         await until(lambda: "demo_echo_again" in sourced.names)
         assert [each.descriptor.name for each in sourced.source.skills] == sourced.names
+
+
+def test_without_the_extra_the_error_names_it():
+    code = "import sys; sys.modules['mcp'] = None\n\
+from argentor_asgi.agent.mcp.sdk import load\n\
+try: load()\n\
+except Exception as error: print(type(error).__name__, error)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603  ours
+    assert done.stdout == "ConfigError MCP servers are configured; install argentor-asgi[mcp]\n"
+
+
+def test_without_servers_nothing_is_loaded():
+    code = "import sys\n\
+from argentor_asgi.agent.mcp.source import McpSource\n\
+from argentor_asgi.agent.skills import SkillRegistry\n\
+McpSource((), registry=SkillRegistry(), clock=None)\n\
+print([name for name in ('mcp', 'anyio', 'httpx2', 'jsonschema', 'pydantic') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603  ours
+    assert done.stdout == "[]\n"
 
 
 def test_two_servers_of_one_name_are_refused():
