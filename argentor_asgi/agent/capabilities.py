@@ -21,12 +21,13 @@ Check: TypeAlias = Callable[[tuple[str, ...], str], str | None]
 VALUE_CHARS: Final = 4096
 """The longest text that is held against a grant: the longest path that Linux takes."""
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
-_ODD = re.compile(r"[\\\s\x00-\x1f\x7f]")
-_BEHIND = re.compile(r"[/?#]")
-_SEPARATOR = re.compile(r"(\$\(|`|[<>]\(|\$\{(?=[\s|]))|\|\||&&|[|;&\n]")
+# Texts, compiled when they are first used: most gateways have no skill that names a host or a command.
+_URL: Final = r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)"
+_ODD: Final = r"[\\\s\x00-\x1f\x7f]"
+_BEHIND: Final = r"[/?#]"
+_SEPARATOR: Final = r"(\$\(|`|[<>]\(|\$\{(?=[\s|]))|\|\||&&|[|;&\n]"
 """Where a shell begins another command; the group: where what it prints becomes a part of the one around it."""
-_BLANKS = " \t"
+_BLANKS: Final = " \t"
 
 
 class Grants:
@@ -130,9 +131,9 @@ def host_of(place: str) -> str | None:
     """
     from argentor_asgi.net.addresses import UrlRefused, target  # noqa: PLC0415  few skills name a host
 
-    url = _URL.match(place)
+    url = re.match(_URL, place)
     authority = url[1] if url else place
-    if _ODD.search(place) or _BEHIND.search(authority):
+    if re.search(_ODD, place) or re.search(_BEHIND, authority):
         return None
     if not url and authority.count(":") > 1 and not authority.startswith("["):
         authority = f"[{authority}]"
@@ -149,7 +150,7 @@ def command_fault(commands: tuple[str, ...], line: str) -> str | None:
     written: `/tmp/ls` is not `ls`, and no command may come from a substitution. What a shell would read in a way that
     this does not is refused: of two backticks none is known to be the closing one, since quotes are not read.
     """
-    parts = _SEPARATOR.split(line)
+    parts = re.split(_SEPARATOR, line)
     faults = (_segment_fault(commands, *part) for part in zip(parts[::2], [*parts[1::2], None], strict=True))
     if not any(segment.strip(_BLANKS) for segment in parts[::2]):
         return "there is no command"
