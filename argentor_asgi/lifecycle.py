@@ -1,6 +1,7 @@
 """From the gateway's start to its end: what is opened in which order, what is done now and then, and what is closed.
 
-open      the store, the audit log; the keys and the day's usage are read; what a crash left behind is ended
+open      the store, the audit log; the keys and the day's usage are read; what a crash left behind is ended; MCP
+          servers are connected; the runs that wait for a person go on
 serve     old events, used keys and idle accounts are seen to
 close     the drain first, whoever asked for it: it also writes and sends what waits; then the logs and the store
 """
@@ -12,14 +13,19 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from argentor_asgi.agent.day_budgets import DayBudgets
+from argentor_asgi.agent.opt_in_skills import OptInSkills
 from argentor_asgi.gateway.services import Services
 from argentor_asgi.ops.access import AccessLog
 from argentor_asgi.ops.loop_lag import LoopLag
 from argentor_asgi.ops.signals import running_loop
 from argentor_asgi.security.guard import Authenticator
 from argentor_asgi.security.keys import Keys
+
+if TYPE_CHECKING:
+    from argentor_asgi.agent.mcp.source import McpSource
 
 REPLAY_KEPT_H: Final = 24
 """How long the events of an ended run and its idempotency key are kept."""
@@ -38,6 +44,9 @@ class Parts:
     keys: Keys
     authenticator: Authenticator
     access: AccessLog | None
+    opted: OptInSkills
+    mcp: "McpSource | None"
+    days: DayBudgets
 
 
 @asynccontextmanager
@@ -50,15 +59,19 @@ async def living(parts: Parts) -> AsyncIterator[None]:
             stack.push_async_callback(parts.access.close)
         await stack.enter_async_context(services.store)
         stack.push_async_callback(services.backend.aclose)
+        stack.push_async_callback(parts.opted.aclose)
         await stack.enter_async_context(services.audit)
-        await _recover(services)
+        await _recover(services, parts.days)
+        if parts.mcp is not None:
+            await stack.enter_async_context(parts.mcp)
         await stack.enter_async_context(LoopLag(services.metrics.loop_lagged, clock=services.clock))
         await stack.enter_async_context(_chores(parts))
         async with services.drain.install():
+            await services.runs.restore()
             yield
 
 
-async def _recover(services: Services) -> None:
+async def _recover(services: Services, days: DayBudgets) -> None:
     """End what a crash left behind, and know the keys and what was used today."""
     now = services.clock.now()
     left = await services.store.interrupt_live(now)
@@ -68,6 +81,7 @@ async def _recover(services: Services) -> None:
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     for scope, used in await services.store.usage_since(midnight):
         services.limiter.remember_used(scope.owner, scope.tenant, used.tokens)
+        days.charge(scope, used)
 
 
 @asynccontextmanager

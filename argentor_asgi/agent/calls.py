@@ -9,6 +9,7 @@ from typing import Final
 
 from argentor_asgi.agent.approver import Emit
 from argentor_asgi.agent.asking import CLEANUP_S
+from argentor_asgi.agent.findings import LARGE_CHARS, record_finding
 from argentor_asgi.agent.guardrails import Guardrails
 from argentor_asgi.agent.skills import SkillContext, SkillOutput, SkillRegistry, in_thread
 from argentor_asgi.ops.audit import Audit
@@ -21,8 +22,6 @@ from argentor_asgi.protocol.turn import CANCELLED, Call, Streak
 
 log = logging.getLogger("argentor.agent")
 
-LARGE_CHARS: Final = 32 * 1024
-"""From which length on the guardrails look at a skill's output in a thread."""
 KEPT_BACK: Final = "A guardrail kept back what the skill returned."
 
 
@@ -155,6 +154,8 @@ class Calls:
         if self._skills.get(call.name) is not None:
             self._metrics.tool_ended(call.name, seconds, output.is_error)
         for finding in end.findings:
+            told = self._context(call, None)
+            record_finding(self._audit, finding, told.scope, session_id=told.session_id, run_id=told.run_id)
             await self._emit(finding)
         self.streak = self.streak.after(call, is_error=output.is_error)
         duration_ms = round(seconds * 1000)

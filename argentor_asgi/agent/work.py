@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from uuid import uuid4
 
+from argentor_asgi.agent.approver import Emit
 from argentor_asgi.agent.asking import CLEANUP_S, ModelCall
 from argentor_asgi.agent.backends import LlmBackend
-from argentor_asgi.agent.calls import Calls, Emit
+from argentor_asgi.agent.calls import Calls
 from argentor_asgi.agent.clearance import Judge, clear
+from argentor_asgi.agent.findings import record_finding
 from argentor_asgi.agent.guardrails import Guardrails, OutputGuard
 from argentor_asgi.agent.run_context import RunContext
 from argentor_asgi.agent.skills import SkillContext, SkillRegistry
@@ -24,7 +26,7 @@ from argentor_asgi.ops.audit import Audit
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.ops.spans import NO_SPANS, Span, Spans, header, turn_ended
-from argentor_asgi.protocol.events import RunEvent, Steered, TextDelta, TurnEnd
+from argentor_asgi.protocol.events import Guardrail, RunEvent, Steered, TextDelta, TurnEnd
 from argentor_asgi.protocol.history import halve, mend, open_calls
 from argentor_asgi.protocol.llm import LlmEvent, LlmRequest
 from argentor_asgi.protocol.messages import Message, Part, Role, plain_text
@@ -108,6 +110,7 @@ class Work:
     async def loop(self) -> None:
         """Take turns until one is the answer."""
         kit, context = self._kit, self._context
+        await self._tell(context.notices)
         await self._recall()
         for number in range(context.turns + 1, kit.max_turns + 1):
             turn = await self._ask(number)
@@ -182,10 +185,16 @@ class Work:
         self._untold.extend(events)
         while self._untold:
             event = self._untold.popleft()
+            if isinstance(event, Guardrail):
+                self._record(event)
             if not self._is_heard and isinstance(event, TextDelta):
                 self._is_heard = True
                 self._kit.metrics.first_token(self._kit.clock.monotonic() - self._began)
             await self._emit(event)
+
+    def _record(self, finding: Guardrail) -> None:
+        context = self._context
+        record_finding(self._kit.audit, finding, context.scope, session_id=context.session_id, run_id=context.run_id)
 
     async def _keep(self, turn: Turn, effect: Effect) -> None:
         """Store a turn that was read to its end, and say that it ended; one that is no turn stays for `settle`."""
@@ -253,11 +262,18 @@ class Work:
         context.tool_calls += running
         await self._skills.run(calls)
         self._calls = ()
+        self._count_inner()
         await self._store(*self._results(calls))
         if any(call.is_edited for call in calls):
             self._history = mend(self._history)
         if self._skills.streak.is_hopeless:
             raise ToolFailed
+
+    def _count_inner(self) -> None:
+        """Let the run's usage hold that of the runs inside of it, which its budget has counted."""
+        context = self._context
+        if context.budget is not None and not context.depth:
+            context.usage = context.budget.usage
 
     async def settle(self, code: str) -> None:
         """After an end by `code`: end the open calls, store what was there, answer every stored call.

@@ -1,19 +1,26 @@
 """The one way into the agent: every entry point asks here, so that every rule holds for all of them (design 5.9)."""
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from typing import Final, Literal
 from uuid import uuid4
 
-from argentor_asgi.errors import Draining, IdempotencyKeyReused
+from argentor_asgi.agent.budgets import Budgets, RunBudget
+from argentor_asgi.agent.findings import LARGE_CHARS, record_finding
+from argentor_asgi.agent.guardrails import Guardrails
+from argentor_asgi.errors import Draining, IdempotencyKeyReused, InputBlocked
 from argentor_asgi.gateway.approvals import APPROVE
 from argentor_asgi.gateway.lane import Order
 from argentor_asgi.gateway.runs import Runs
+from argentor_asgi.ops.audit import Audit
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.ops.drain import Drain
 from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.protocol.content import sanitise
+from argentor_asgi.protocol.events import Guardrail
 from argentor_asgi.protocol.messages import Message, Part
 from argentor_asgi.protocol.schema import encode
 from argentor_asgi.protocol.ws_session import OnApproval, OnBusy
@@ -62,9 +69,15 @@ class Dispatch:
         message_bytes: int,
         model: str,
         metrics: Metrics,
+        audit: Audit,
+        guardrails: Guardrails | None = None,
+        budgets: Budgets | None = None,
         limiter: Limiter | None = None,
     ) -> None:
-        """Take messages of at most `message_bytes` of UTF-8. `limiter`: of the accounts in `Ask`; None: no limits."""
+        """Take messages of at most `message_bytes` of UTF-8.
+
+        `limiter`: of the accounts in `Ask`; `budgets`: what their runs may use; None: no limits.
+        """
         self._runs = runs
         self._store = store
         self._clock = clock
@@ -72,25 +85,26 @@ class Dispatch:
         self._message_bytes = message_bytes
         self._model = model
         self._metrics = metrics
+        self._audit = audit
+        self._guardrails = guardrails or Guardrails.off()
+        self._budgets = budgets
         self._limiter = limiter
 
     async def start(self, principal: Principal, ask: Ask) -> Run:
         """Return the run that works on the message: a new one, the steered one, or the one its key started before.
 
         When it returns, the run and the message are stored. Raises `EmptyInput`, `BodyTooLarge`, `ContentRejected`,
-        `SessionNotFound`, `SessionBusy`, `Overloaded`, `Draining`, `IdempotencyKeyReused`, `StorageUnavailable`, and
-        for the account `RateLimited` and `Forbidden`. A caller that is cancelled leaves the run going, or not, as
-        `ask.on_disconnect` says.
+        `InputBlocked`, `SessionNotFound`, `SessionBusy`, `Overloaded`, `Draining`, `IdempotencyKeyReused`,
+        `StorageUnavailable`, and for the account `RateLimited`, `BudgetExceeded` and `Forbidden`. A caller that is
+        cancelled leaves the run going, or not, as `ask.on_disconnect` says.
 
         A new run holds one of the account's places and reserves tokens as long as it lives; a message that steers, or
         that was asked before, costs neither.
         """
         if self._drain.refusing:
             raise Draining(retry_after=1)
-        content = sanitise(ask.content, limit_bytes=self._message_bytes)
-        if content != ask.content:
-            self._metrics.input_sanitized()
         scope = scope_of(principal)
+        content, notices = await self._looked_at(scope, ask.content)
         run, session, message = self._prepare(scope, content, ask.session_id)
         claim = Claim(ask.key, _fingerprint(content, ask), run.id) if ask.key else None
         if claim is not None and (earlier := await self._store.get_claim(scope, claim.key)) is not None:
@@ -104,6 +118,8 @@ class Dispatch:
             is_abandoned_early=ask.on_disconnect == "cancel",
             trace=ask.trace,
             grant=partial(self._grant, ask.account, content),
+            budget=partial(self._budget, scope, principal.plan),
+            notices=notices,
             may_ask=ask.on_approval == "wait" and principal.may(APPROVE),
         )
         accepted = await self._runs.accept(order)
@@ -118,8 +134,31 @@ class Dispatch:
 
         Raises what `start` raises for content, `RunNotFound`, and `SessionBusy` when the run cannot take it.
         """
+        scope = scope_of(principal)
+        content, _ = await self._looked_at(scope, text)
+        return await self._runs.steer(scope, run_id, content)
+
+    async def _looked_at(self, scope: Scope, text: str) -> tuple[str, Sequence[Guardrail]]:
+        """Return the text as it is stored and shown to the model, and what the guardrails say of it.
+
+        Raises `EmptyInput`, `BodyTooLarge`, `ContentRejected` and `InputBlocked`.
+        """
         content = sanitise(text, limit_bytes=self._message_bytes)
-        return await self._runs.steer(scope_of(principal), run_id, content)
+        if content != text:
+            self._metrics.input_sanitized()
+        if not self._guardrails.is_on:
+            return content, ()
+        look = partial(self._guardrails.input, content)
+        seen = look() if len(content) < LARGE_CHARS else await asyncio.to_thread(look)
+        if seen.is_blocked:
+            for finding in seen.findings:
+                record_finding(self._audit, finding, scope)
+            raise InputBlocked
+        return seen.text, seen.findings
+
+    def _budget(self, scope: Scope, plan: str | None) -> RunBudget | None:
+        """Return what a new run may use. Raises `BudgetExceeded` and `Forbidden` when the day admits none."""
+        return None if self._budgets is None else self._budgets.admit(scope, plan)
 
     def _grant(self, account: Account | None, content: str) -> RunGrant | None:
         """Take what a run holds of the account; raises `Overloaded`, `RateLimited` and `Forbidden`."""

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Literal
 
+from argentor_asgi.agent.budgets import RunBudget
 from argentor_asgi.agent.run_context import Resumed, RunContext
 from argentor_asgi.gateway.run_log import Recorder, RunLog
 from argentor_asgi.gateway.stopwatch import Stopwatch
 from argentor_asgi.ops.clock import Clock
+from argentor_asgi.protocol.events import RunEvent
 from argentor_asgi.protocol.messages import Message
 from argentor_asgi.protocol.ws_session import OnBusy
 from argentor_asgi.security.holds import RunGrant
@@ -31,6 +33,11 @@ def plan(*, busy: bool, queued: int, on_busy: OnBusy) -> Step:
     if on_busy == "reject" or queued >= QUEUED_PER_SESSION:
         return "refuse"
     return "queue" if on_busy == "enqueue" else "interrupt"
+
+
+def unbudgeted() -> RunBudget | None:
+    """Return no budget: for a run that nobody counts."""
+    return None
 
 
 def nothing_granted() -> RunGrant | None:
@@ -67,7 +74,8 @@ class Order:
 
     `claim`: its idempotency key. `is_abandoned_early`: end the run when the caller goes before it is accepted. `trace`:
     the caller's `traceparent`. `grant`: takes what the run holds of its caller's limits; it is asked only when the
-    run gets a place, and raises what refuses one. `may_ask`: whether a person can be asked to approve its calls.
+    run gets a place, and raises what refuses one; `budget` likewise makes the run's. `notices`: the first events after
+    `run_started`. `may_ask`: whether a person can be asked to approve its calls.
     `recalled`: set for a run that goes on after a restart: it and its message are stored already.
     """
 
@@ -79,6 +87,8 @@ class Order:
     is_abandoned_early: bool = False
     trace: str | None = None
     grant: Callable[[], RunGrant | None] = nothing_granted
+    budget: Callable[[], RunBudget | None] = unbudgeted
+    notices: Sequence[RunEvent] = ()
     may_ask: bool = False
     recalled: Recalled | None = None
 
@@ -110,6 +120,7 @@ class LiveRun:
 
     def __init__(self, order: Order, store: Store, clock: Clock, *, is_first: bool) -> None:
         """Prepare the run and take its grant; nothing is stored or started yet. Raises what the grant refuses."""
+        budget = order.budget()
         self.grant = order.grant()
         self.run = order.run if is_first else replace(order.run, status="queued")
         self.message = order.message
@@ -123,6 +134,8 @@ class LiveRun:
             run.session_id,
             scope,
             trace=order.trace,
+            budget=budget,
+            notices=order.notices,
             turns=run.turns,
             usage=run.usage,
             tool_calls=run.tool_calls,
@@ -160,8 +173,10 @@ class LiveRun:
 
     def give_back(self) -> None:
         """End what the run holds of its caller's limits, and count the tokens that it used."""
+        budget, usage = self.context.budget, self.context.usage
+        if budget is not None:
+            budget.worked(self.watch.stretch_s)
         if self.grant is not None:
-            usage = self.context.usage
             self.grant.end(usage.input_tokens + usage.output_tokens)
 
 

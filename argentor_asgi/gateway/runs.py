@@ -9,8 +9,10 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
+from argentor_asgi.agent.budgets import Budgets
 from argentor_asgi.agent.runner import AgentRunner
 from argentor_asgi.errors import (
     Draining,
@@ -23,7 +25,7 @@ from argentor_asgi.errors import (
 )
 from argentor_asgi.gateway.approvals import Approvals
 from argentor_asgi.gateway.endings import STATUS_AFTER, cancelled, done, failed
-from argentor_asgi.gateway.lane import Lane, LiveRun, Order, plan, scope_of_run
+from argentor_asgi.gateway.lane import Lane, LiveRun, Order, plan, scope_of_run, unbudgeted
 from argentor_asgi.gateway.restoring import orders
 from argentor_asgi.gateway.run_log import Reader
 from argentor_asgi.ops.audit import Audit
@@ -61,11 +63,13 @@ class Runs:
         limit: int,
         timeout_s: float,
         approvals: Approvals | None = None,
+        budgets: Budgets | None = None,
         lays_aside: bool = False,
     ) -> None:
         """Hold at most `limit` live runs, each at most `timeout_s` seconds of work.
 
-        `approvals`: where they ask a person, None for one of its own, that announces nothing. `lays_aside`: whether a
+        `approvals`: where they ask a person, None for one of its own, that announces nothing. `budgets`:
+        what runs that go on after a start may still use, None where nobody counts. `lays_aside`: whether a
         run that waits for a person when the gateway stops goes on after the next start, since the store keeps it.
         """
         self.approvals = Approvals(store=store, audit=audit, clock=clock) if approvals is None else approvals
@@ -76,6 +80,7 @@ class Runs:
         self._clock = clock
         self._limit = limit
         self._timeout_s = timeout_s
+        self._budgets = budgets
         self._lays_aside = lays_aside
         self._live: dict[str, LiveRun] = {}
         self._lanes: dict[tuple[Scope, str], Lane] = {}
@@ -183,7 +188,8 @@ class Runs:
         """
         found = await orders(self._store, self._clock.now())
         for order in found:
-            live = self._place(order, None)
+            budget = unbudgeted if self._budgets is None else partial(self._budgets.resumed, order.run)
+            live = self._place(replace(order, budget=budget), None)
             self.approvals.adopt(live)
             live.task = asyncio.create_task(self._work(live, order.session), name=f"run {live.run.id}")
         return len(found)

@@ -8,12 +8,12 @@ from argentor_asgi.ops.clock import Clock
 class Stopwatch:
     """Counts the time from `start` on, without that between `pause` and `go_on`."""
 
-    __slots__ = ("_clock", "_limit", "_rest_s", "_since", "_spent_s")
+    __slots__ = ("_before_s", "_clock", "_limit", "_rest_s", "_since", "_spent_s")
 
     def __init__(self, clock: Clock, spent_ms: int = 0) -> None:
         """Stand still; `spent_ms`: what was counted before the gateway was started."""
         self._clock = clock
-        self._spent_s = spent_ms / 1000
+        self._before_s = self._spent_s = spent_ms / 1000
         self._since: float | None = None
         self._limit: asyncio.Timeout | None = None
         self._rest_s: float | None = None
@@ -22,6 +22,11 @@ class Stopwatch:
     def spent_s(self) -> float:
         """What was counted so far."""
         return self._spent_s + (0.0 if self._since is None else self._clock.monotonic() - self._since)
+
+    @property
+    def stretch_s(self) -> float:
+        """What was counted by this watch, without what it began with."""
+        return self.spent_s - self._before_s
 
     @property
     def spent_ms(self) -> int:
