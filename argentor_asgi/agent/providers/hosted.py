@@ -157,7 +157,10 @@ class HostedBackend:
 
 
 class _Tally:
-    """Counts what an answer says, for the providers that do not tell its tokens; `asked_bytes`: of the request."""
+    """Counts what an answer says, for the providers that do not tell its tokens, or tell none of each.
+
+    `asked_bytes`: of the request.
+    """
 
     def __init__(self, asked_bytes: int) -> None:
         self._asked_bytes = asked_bytes
@@ -169,7 +172,7 @@ class _Tally:
         match event:
             case TextPiece(text) | ReasoningPiece(text) | ToolArgs(_, text):
                 self._characters += len(text)
-            case UsageReport():
+            case UsageReport(usage) if usage != Usage():
                 self._is_told = True
 
     def completed(self, events: Sequence[LlmEvent]) -> Sequence[LlmEvent]:

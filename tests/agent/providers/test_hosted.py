@@ -13,9 +13,11 @@ from hosted_models import (
     TEXT,
     WIRES,
     asking,
+    openai_chunk,
     talk,
 )
 from raw_server import raw_server, sse
+from wire_cases import CASES, MODELS, golden
 
 from argentor_asgi.agent.providers.hosted import REFUSAL_BYTES, Manner, Refused, base
 from argentor_asgi.errors import (
@@ -110,6 +112,15 @@ async def test_the_key_goes_in_the_header_that_the_provider_wants_and_nowhere_el
     assert [name for name, text in asked.headers.items() if KEY in text] == [header]
 
 
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("case", ["first_round", "second_round"])
+async def test_what_is_sent_is_what_the_wire_makes_byte_for_byte(wire, case):
+    """agent.md 8 item 3: the bytes as a server gets them."""
+    async with raw_server(talk(wire)) as raw:
+        await heard(asking(raw, wire, model=MODELS[wire]), CASES[case])
+    assert raw.asked[0].body == golden(wire, case)
+
+
 async def test_a_server_that_needs_no_key_gets_none():
     async with raw_server(talk("openai")) as raw:
         assert (await heard(asking(raw, provider="ollama", key=None)))[:2] == SAID
@@ -163,8 +174,9 @@ async def test_an_answer_is_the_same_however_the_network_cuts_it(wire):
     assert [event for event in whole if isinstance(event, UsageReport)][-1] == USED
 
 
-async def test_tokens_that_the_provider_does_not_tell_are_estimated():
-    async with raw_server(lambda _, line: line.events(*TEXT["openai"][:2], "[DONE]")) as raw:
+@pytest.mark.parametrize("told", [[], [openai_chunk(usage={"prompt_tokens": 0, "completion_tokens": 0})]])
+async def test_tokens_that_the_provider_does_not_tell_are_estimated(told):
+    async with raw_server(lambda _, line: line.events(*TEXT["openai"][:2], *told, "[DONE]")) as raw:
         *_, used, finish = await heard(asking(raw))
     assert used == UsageReport(Usage(len(raw.asked[0].body) // 4 + 1, 3, estimated=True))
     assert isinstance(finish, Finish)
