@@ -64,6 +64,7 @@ def test_a_step_that_fails_is_undone_with_its_version(db):
 
 
 def test_no_statement_replaces_rows(db):
+    """agent.md 1.10 D25: a REPLACE of a session took its messages along."""
     migrate(db)
     assert not re.search(r"\bREPLACE\b", " ".join(line for step in MIGRATIONS for line in step), re.IGNORECASE)
 
