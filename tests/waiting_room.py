@@ -99,6 +99,7 @@ class Room:
             message_bytes=1000,
             model=self.backend.model,
             metrics=self.metrics,
+            audit=audit,
         )
 
     def _send(self):
@@ -125,6 +126,10 @@ class Room:
         await until(lambda: len(self.approvals.pending(scope_of(who))) == count)
         found = list(self.approvals.pending(scope_of(who)))
         return found[0] if count == 1 else found
+
+    async def waits(self, run):
+        """Wait until the run waits for a person, and can be laid aside."""
+        await until(lambda: any(live.run.id == run.id for live in self.approvals._waiting))
 
     async def decide(self, approval, *, who=ME, approved=True, **more):
         return await soon(self.approvals.decide(who, approval.id, Decision(approved, **more)))

@@ -1,4 +1,4 @@
-"""`argentor_asgi.gateway.approvals`: calls that wait for a person, and what they may be answered, by whom and until when.
+"""`argentor_asgi.gateway.approvals`: calls that wait for a person; what they are answered, by whom and when.
 
 agent.md 1.10 D10 and core.md G1 to G4: a person is asked in the loop, only the owner's principal may answer, and an
 answer finds its question.
@@ -12,7 +12,6 @@ import pytest
 from asgi_driver import soon, until
 from audit_place import an_audit, seen
 from contracts.approval_store import an_approval
-from contracts.store_values import START
 from house import ME, TENANT, YOU, kinds
 from hypothesis import given
 from hypothesis import strategies as st
@@ -374,7 +373,7 @@ async def test_a_run_whose_approvals_cannot_be_closed_ends_all_the_same(caplog):
 
 
 async def test_approvals_go_with_their_session_and_the_run_ends():
-    room = Room(asking("c1"), answer("never"), approval_s=0.2)
+    room = Room(asking("c1"), answer("never"), approval_s=0.1)
     run = await room.start()
     approval = await room.asked()
     await room.store.delete_session(scope_of(ME), room.session)
@@ -411,7 +410,7 @@ async def test_the_audit_log_has_who_decided_and_the_names_of_arguments_alone(tm
 
 async def test_a_refusal_and_a_time_that_is_over_are_audited_as_denied(tmp_path):
     async with an_audit(tmp_path / "audit") as audit:
-        room, run, approvals = await waiting("c1", "c2", audit=audit, approval_s=0.3)
+        room, run, approvals = await waiting("c1", "c2", audit=audit, approval_s=0.1)
         await room.decide(approvals[0], approved=False)
         await room.ended(run)
         rows = [row for row in await seen(audit) if row.action == "approval_decided"]
@@ -432,4 +431,3 @@ def test_only_what_is_pending_expires_and_only_once_its_time_is_over(status, lat
     found = as_of(approval, now)
     assert found.status == expected
     assert replace(found, status=status, reason=None) == approval
-    assert START < approval.expires_at

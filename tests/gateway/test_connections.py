@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 from asgi_driver import soon, until
+from contracts.approval_store import an_approval
 from house import ME, TENANT, YOU
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +28,9 @@ class Ending:
 
     def beat(self, ping):
         self.told.append(ping)
+
+    def announce(self, approval):
+        self.told.append(approval)
 
     async def goodbye(self, farewell, *, within_s):
         self.told.append((farewell, within_s))
@@ -179,3 +183,17 @@ def test_a_revoked_key_ends_its_own_connections_and_no_others():
         assert connections.evict("one") == 2
         assert connections.evict("three") == 0
     assert [socket.told for socket in sockets] == [[KEY_REVOKED], [], [], [KEY_REVOKED]]
+
+
+def test_a_call_that_waits_is_announced_to_those_of_its_owner_who_may_know_of_it():
+    """core.md G2: nobody else hears of it."""
+    connections = Connections(limit=9)
+    guest = Principal("me", scopes=frozenset({"chat:write"}))
+    sockets = [Ending(None) for _ in range(5)]
+    approval = an_approval()
+    with ExitStack() as stack:
+        for number, principal in enumerate([ME, YOU, TENANT, guest, ME]):
+            stack.enter_context(connections.opened(connection(number, principal, sockets[number])))
+        connections.announce(approval)
+    connections.announce(approval)
+    assert [socket.told for socket in sockets] == [[approval], [], [], [], [approval]]

@@ -280,3 +280,29 @@ async def test_a_reader_hears_what_is_before_a_gap_and_then_that_there_is_one():
     assert seqs(await anext(batches)) == [1, 2, 3]
     with pytest.raises(ReplayExpired):
         await anext(batches)
+
+
+# --- a log that is closed, or goes on ----------------------------------------------------------------------------
+
+
+async def test_readers_of_a_log_that_is_closed_end_behind_what_is_shown():
+    run_log = RunLog("r")
+    readers = [asyncio.create_task(everything(reading(None, run_log))) for _ in range(3)]
+    for event in EVENTS[:3]:
+        run_log.append(event)
+    run_log.show(2)
+    await asyncio.sleep(0)
+    run_log.close()
+    assert [seqs(await soon(reader)) for reader in readers] == [[1, 2]] * 3
+    assert seqs(await soon(everything(reading(None, run_log)))) == [1, 2]
+
+
+async def test_a_log_goes_on_behind_what_is_only_in_the_store():
+    run_log = RunLog("r", last_seq=3)
+    store = await stored(logged()[:3])
+    following = asyncio.create_task(recorded(reading(store, run_log)))
+    await asyncio.sleep(0)
+    for event in EVENTS[3:]:
+        run_log.append(event)
+    run_log.show(LAST)
+    assert seqs(await soon(following)) == list(range(1, LAST + 1))

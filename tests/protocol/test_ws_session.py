@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argentor_asgi.errors import GatewayError, InvalidInput, MalformedJson, RateLimited, SessionBusy
+from argentor_asgi.errors import ApprovalDecided, GatewayError, InvalidInput, MalformedJson, RateLimited, SessionBusy
 from argentor_asgi.protocol import ws_session
 from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.protocol.ws_session import (
+    ApprovalFrame,
     CancelFrame,
     ChatFrame,
     Farewell,
@@ -42,6 +43,12 @@ ID = "6f1c0000-0000-4000-8000-000000000001"
     ('{"type":"steer","run_id":"r","content":"no, the other one"}', SteerFrame("r", "no, the other one")),
     ('{"type":"resume","run_id":"r","after_seq":4}', ResumeFrame("r", 4)),
     ('{"type":"resume","run_id":"r"}', ResumeFrame("r", 0)),
+    ('{"type":"approval_response","approval_id":"a","approved":true}', ApprovalFrame(approved=True, approval_id="a")),
+    (
+        '{"type":"approval_response","task_id":"a","approved":false,"reason":"no","edited_arguments":{"n":1}}',
+        ApprovalFrame(approved=False, task_id="a", reason="no", edited_arguments={"n": 1}),
+    ),
+    ('{"content":"hi","run_options":{"on_approval":"deny"}}', ChatFrame("hi", None, RunOptions(on_approval="deny"))),
     ('{"type":"ping"}', PingFrame()),
     ('{"type":"pong","t":1}', PongFrame()),
 ])  # fmt: skip
@@ -54,6 +61,11 @@ def test_a_client_is_understood(text, frame):
     ('{"type":7,"content":"x"}', "/type"),
     ('{"content":3}', "/content"),
     ('{"type":"cancel"}', "/run_id"),
+    ('{"type":"approval_response","approval_id":"a"}', "/approved"),
+    ('{"type":"approval_response","approval_id":"a","approved":"yes"}', "/approved"),
+    ('{"type":"approval_response","approval_id":"a","approved":true,"edited_arguments":[1]}', "/edited_arguments"),
+    ('{"type":"approval_response","approval_id":"","approved":true}', "/approval_id"),
+    (f'{{"type":"approval_response","approval_id":"a","approved":true,"reason":"{"x" * 1001}"}}', "/reason"),
     ('{"content":"x","session_id":"nope"}', "/session_id"),
     ('{"type":"resume","run_id":"r","after_seq":-1}', "/after_seq"),
     ('{"content":"x","run_options":{"on_busy":"later"}}', "/run_options/on_busy"),
@@ -162,3 +174,41 @@ def test_a_ping_says_when_it_was_sent():
 def test_a_farewell_says_what_the_close_says_and_more():
     said = {"type": "bye", "code": 1001, "reason": "idle", "message": "Too long."}
     assert json.loads(ws_session.bye(Farewell(1001, "idle", "Too long."))) == said
+
+
+@pytest.mark.parametrize("names", [{"approval_id": "a"}, {"task_id": "a"}, {"approval_id": "a", "task_id": "a"}])
+def test_an_answer_names_its_approval_by_either_name(names):
+    assert ApprovalFrame(approved=True, **names).id == "a"
+
+
+@pytest.mark.parametrize("names", [{}, {"approval_id": "a", "task_id": "b"}])
+def test_an_answer_that_names_no_approval_or_two_is_refused(names):
+    with pytest.raises(InvalidInput) as refused:
+        _ = ApprovalFrame(approved=True, **names).id
+    assert [detail.pointer for detail in refused.value.details] == ["/approval_id"]
+
+
+def test_a_call_that_waits_is_told_in_the_originals_words():
+    assert json.loads(ws_session.asked("a", "Sends mail.", "high", {"tool": "send"})) == {
+        "type": "approval_request",
+        "task_id": "a",
+        "description": "Sends mail.",
+        "risk_level": "high",
+        "context": {"tool": "send"},
+    }
+
+
+def test_an_answer_is_answered_with_what_became_of_the_call():
+    assert json.loads(ws_session.decided("a", "r", "denied")) == {
+        "type": "accepted",
+        "request": "approval_response",
+        "approval_id": "a",
+        "run_id": "r",
+        "status": "denied",
+    }
+
+
+def test_a_refusal_has_the_members_of_its_error_but_none_in_the_place_of_its_own():
+    error = ApprovalDecided(members={"approval_status": "expired", "code": "other"})
+    frame = json.loads(ws_session.failure("s", error))
+    assert (frame["approval_status"], frame["code"]) == ("expired", "approval_decided")
