@@ -318,8 +318,8 @@ def model_failure(label: str, error: GatewayError) -> Finding:
             words = "broke off before its answer was whole"
         case _:
             words = error.message
-    notes = getattr(error, "__notes__", ()) or [str(error.__cause__ or "")]
-    return Finding(level, "model", f"{label} {words} {' '.join(notes)}".rstrip())
+    said = " ".join(getattr(error, "__notes__", ())) or str(error.__cause__ or "")
+    return Finding(level, "model", ": ".join(filter(None, (f"{label} {words}", said))))
 
 
 def is_near(address: str) -> bool:
