@@ -174,7 +174,7 @@ class _Call:
         retries = owner.patience.retries
         step = after(error, tries=self._tries, retries=retries, draw=owner.draw(), left_s=self._wait_s())
         delay_ms = 0
-        if isinstance(step, Again):
+        if isinstance(step, Again) and model.breaker.phase != "open":
             delay_ms = step.delay_ms
             owner.metrics.llm_retried(model.backend.name, error.code)
         elif isinstance(step, GiveUp) or not self._has_others():

@@ -271,10 +271,19 @@ async def test_a_model_that_failed_again_and_again_is_left_alone():
         await place.backend.check()
 
 
-async def test_one_that_is_left_alone_while_a_call_waits_is_not_asked_by_it():
+async def test_a_call_that_opens_the_breaker_goes_on_elsewhere_at_once():
     place = Place([DOWN] * 5, [], retries=9, failures=2)
-    assert [event.attempt for event in (await place.hear())[:2]] == [1, 2]
+    assert (await place.hear())[:2] == [
+        Retrying(1, 250, "provider_unavailable"),
+        Retrying(2, 0, "provider_unavailable"),
+    ]
     assert place.asked == [2, 1]
+
+
+async def test_nothing_is_waited_for_that_will_be_left_alone():
+    place = Place([DOWN] * 5, retries=9, failures=2)
+    assert await place.hear_until(ProviderUnavailable) == [Retrying(1, 250, "provider_unavailable")]
+    assert place.clock.slept == [0.25]
 
 
 async def test_the_next_model_answers_for_one_that_is_left_alone_and_no_retry_is_told():
