@@ -76,7 +76,7 @@ _WRAPPERS: Final = {
 
 _URL: Final = re.compile(r"(https?)://([^/?#]*)([^#]*)(?:#.*)?", re.IGNORECASE)
 _AUTHORITY: Final = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]+))(?::([0-9]{0,5}))?")
-_UNWELCOME: Final = re.compile(r"[\x00-\x20\x7f\\]")
+_UNWELCOME: Final = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _DEVIATIONS: Final = re.compile("[\u00df\u03c2\u200c\u200d]")

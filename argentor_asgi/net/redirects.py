@@ -45,9 +45,7 @@ def next_hop(hop: Hop, status: int, location: str | None) -> Hop | None:
     """
     if status not in REDIRECTS or not location:
         return None
-    from urllib.parse import urljoin  # noqa: PLC0415  most answers are none
-
-    there = judged(urljoin(hop.target.url, location))
+    there = judged(_joined(hop.target.url, location))
     if hop.target.scheme == "https" and there.scheme == "http":
         raise HttpFailed("redirect", f"{hop.target.host} redirects from https to http")
     headers = hop.headers
@@ -61,3 +59,12 @@ def next_hop(hop: Hop, status: int, location: str | None) -> Hop | None:
 
 def _is_kept(method: str, status: int) -> bool:
     return method in ("GET", "HEAD") or status in _KEEP_METHOD or (status != SEE_OTHER and method != "POST")
+
+
+def _joined(url: str, location: str) -> str:
+    from urllib.parse import urljoin  # noqa: PLC0415  most answers lead nowhere
+
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise HttpFailed("address", "the location is no URL") from error
