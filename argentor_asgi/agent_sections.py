@@ -6,10 +6,11 @@ from typing import Annotated, Literal, TypeAlias
 
 from argentor_asgi.api_keys import Secret
 from argentor_asgi.providers import BUILTIN, TokensField
-from argentor_asgi.sections import Count, Quota, Seconds
+from argentor_asgi.sections import Count, Money, Quota, Seconds
 from argentor_asgi.settings import Meta
 
-Money: TypeAlias = Annotated[float, Meta(ge=0, le=1_000_000)]
+ModelName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
+Temperature: TypeAlias = Annotated[float, Meta(ge=0, le=2)]
 Patterns: TypeAlias = tuple[str, ...]
 
 PermissionMode = Literal["default", "strict", "permissive", "plan", "read_only", "custom"]
@@ -22,7 +23,7 @@ class Fallback:
     """A model that answers when those before it do not; what it leaves out is as for its provider."""
 
     provider: str
-    model: str
+    model: ModelName
     api_key: Secret | None = None
     base_url: str | None = None
 
@@ -31,7 +32,7 @@ class Fallback:
 class Price:
     """What a model costs for a million tokens, in the one currency of all prices."""
 
-    model: str
+    model: ModelName
     input: Money
     output: Money
     cached_input: Money | None = None
@@ -49,9 +50,7 @@ class Llm:
             "`fireworks`, `huggingface`, `azure`, `ollama`, `vllm`."
         ),
     ] = BUILTIN
-    model: Annotated[
-        str | None, Meta(min_length=1, max_length=256, description="The model's name, as its provider has it.")
-    ] = None
+    model: Annotated[ModelName | None, Meta(description="The model's name, as its provider has it.")] = None
     api_key: Annotated[
         Secret | None,
         Meta(description="The provider's key; else the provider's own variable is read, such as `OPENAI_API_KEY`."),
@@ -68,7 +67,7 @@ class Llm:
         ),
     ] = ()
     temperature: Annotated[
-        float | None, Meta(ge=0, le=2, description="How freely the model chooses; sent only when set.")
+        Temperature | None, Meta(description="How freely the model chooses; sent only when set.")
     ] = None
     max_tokens: Annotated[Count, Meta(description="Tokens of one answer of the model.")] = 4096
     max_tokens_field: Annotated[

@@ -116,7 +116,7 @@ def gateway(
     if config is None:
         config = load(os.environ, Path.cwd())
     check(config)
-    tools = equip(config)
+    tools = equip(config, version=__version__)
     declared, rest = rows(*routes), unmatched()
     store = _store(config, tools.clock) if sessions is None else sessions
     agency = assemble(config, tools, store, agent=agent, skills=skills, permissions=permissions)

@@ -220,6 +220,10 @@ def _refuse_half_skills(config: Config) -> None:
     ):
         if skill in config.agent.skills and not granted:
             raise ConfigError(f"agent.skills has `{skill}`, but capabilities.{name} grants nothing to it")
+    for name, paths in (("file_read", grants.file_read), ("file_write", grants.file_write)):
+        for path in paths:
+            if not Path(path).is_absolute():
+                raise ConfigError(f"capabilities.{name} has {path!r}, which is relative: grant absolute paths")
     for at, rule in enumerate(config.guardrails.rules):
         if (rule.pattern is None) == (not rule.words):
             raise ConfigError(f"guardrails.rules[{at}]: exactly one of `pattern` and `words` is needed")

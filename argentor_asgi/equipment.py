@@ -5,7 +5,6 @@ A part of the composition root: it names concrete classes, and nothing below it 
 
 from dataclasses import dataclass
 
-from argentor_asgi import __version__
 from argentor_asgi.config import Config
 from argentor_asgi.ops.access import AccessLog
 from argentor_asgi.ops.audit import Audit
@@ -37,13 +36,13 @@ class Equipment:
     limiter: Limiter
 
 
-def equip(config: Config) -> Equipment:
-    """Make it, as configured; nothing is opened or sent yet. Raises `ConfigError` for what cannot work."""
+def equip(config: Config, *, version: str) -> Equipment:
+    """Make it, as configured; `version`: of this package, for traces; nothing is opened or sent yet. Raises `ConfigError` for what cannot work."""
     clock = SystemClock()
     metrics, audit = Metrics(clock=clock), _audit(config, clock)
     stop = config.shutdown
     drain = Drain(clock=clock, drain_s=stop.drain_s, total_s=stop.total_s, ready_delay_s=stop.ready_delay_s)
-    spans = _spans(config, clock, metrics, drain)
+    spans = _spans(config, version, clock, metrics, drain)
     keys, refusals = Keys(config.auth.held), Refusals(metrics, audit)
     limiter = Limiter(
         config.limits,
@@ -83,15 +82,13 @@ def _audit(config: Config, clock: Clock) -> Audit:
     )
 
 
-def _spans(config: Config, clock: Clock, metrics: Metrics, drain: Drain) -> Spans:
+def _spans(config: Config, version: str, clock: Clock, metrics: Metrics, drain: Drain) -> Spans:
     """Return where spans go; those that wait are sent at the end of the drain."""
     if config.otel.endpoint is None:
         return NO_SPANS
     from argentor_asgi.ops.tracing import Tracing  # noqa: PLC0415  an extra, and heavy: only where it is configured
 
-    made = Tracing(
-        endpoint=config.otel.endpoint, service_name=config.otel.service_name, version=__version__, clock=clock
-    )
+    made = Tracing(endpoint=config.otel.endpoint, service_name=config.otel.service_name, version=version, clock=clock)
     metrics.counter("argentor_spans_dropped_total", "Spans that nobody will see.", lambda: made.dropped)
     drain.hook("final", "spans", made.close)
     return made

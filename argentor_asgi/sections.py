@@ -13,6 +13,7 @@ from argentor_asgi.settings import Meta
 
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
 Quota: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+Money: TypeAlias = Annotated[float, Meta(ge=0, le=1_000_000)]
 Bytes: TypeAlias = Annotated[int, Meta(ge=1, le=1024**3)]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
 
@@ -86,7 +87,7 @@ class Limits:
         1_000_000
     )
     cost_per_day: Annotated[
-        float | None, Meta(ge=0, description="What the models of one caller may cost in a UTC day, where priced.")
+        Money | None, Meta(description="What the models of one caller may cost in a UTC day, where priced.")
     ] = None
     run_seconds_per_day: Annotated[
         Quota | None, Meta(description="Seconds that one caller's runs may work in a UTC day.")
@@ -118,7 +119,7 @@ class Plan:
     requests_per_minute: Quota | None = None
     requests_per_hour: Quota | None = None
     tokens_per_day: Quota | None = None
-    cost_per_day: Annotated[float, Meta(ge=0)] | None = None
+    cost_per_day: Money | None = None
     run_seconds_per_day: Quota | None = None
     tool_calls_per_day: Quota | None = None
     runs: Count | None = None

@@ -180,7 +180,7 @@ def _entry(row: type[Any], name: str, value: object, source: str) -> object:
             short = str(given)[:NAME_CHARACTERS]
             raise ConfigError(f"{name} ({source}): there is no {short!r} in it; the nearest is {nearest(short, known)}")
     for each in known.values():
-        if each.default is MISSING and each.name not in value:
+        if each.default is each.default_factory is MISSING and each.name not in value:
             raise ConfigError(f"{name}.{each.name} ({source}) is missing")
     hints = get_type_hints(row, include_extras=True)
     made = {

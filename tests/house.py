@@ -79,6 +79,7 @@ class House:
             message_bytes=message_bytes,
             model=self.backend.model,
             metrics=self.metrics,
+            audit=audit,
             limiter=limiter,
         )
         self.session = str(uuid4())

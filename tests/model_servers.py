@@ -5,7 +5,7 @@
         models.journal()                       # every request as it came, oldest first
 
     with llmock() as models:
-        models.script({"kind": "stream_fault", ...})      # what the next request meets
+        models.script({"type": "stream_fault", ...})      # what the next request meets
 
 `.ci/components` installs both. Where one is missing the test is left out and says how to get it; in CI it fails.
 """
@@ -63,9 +63,8 @@ class ModelServer:
         return seen["requests"] if isinstance(seen, dict) else seen
 
     def script(self, *behaviours: dict) -> None:
-        """Queue what the next requests meet (llmock)."""
-        for behaviour in behaviours:
-            self.ask("POST", "/_llmock/scenario", behaviour)
+        """Queue what the next requests meet (llmock): each has a `type`, such as `stream_fault`."""
+        self.ask("POST", "/_llmock/scenario", {"behaviors": list(behaviours)})
 
 
 @contextmanager

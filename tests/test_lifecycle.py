@@ -16,7 +16,9 @@ from scripted_backend import ScriptedBackend
 
 from argentor_asgi import compose
 from argentor_asgi.asgi.route import route
+from argentor_asgi.assembly import assemble
 from argentor_asgi.config import Audit, Auth, Config, Limits, Log, Secret, Shutdown, Storage
+from argentor_asgi.equipment import authenticator, equip
 from argentor_asgi.errors import ConfigError, StorageUnavailable
 from argentor_asgi.gateway.connections import KEY_REVOKED
 from argentor_asgi.gateway.services import Services
@@ -89,11 +91,12 @@ class Recorder(list):
 
 def parts_of(config, *, store=None, backend=None, access=None):
     """Return what `compose` hands to the lifecycle."""
-    tools = compose._tools(config)
+    tools = equip(config, version="0")
     store, backend = store or FaultyStore(), backend or ScriptedBackend()
-    authenticator = compose._authenticator(config, tools)
-    services = compose._services(config, tools, backend, store, (), openapi=b"{}", address_of=authenticator.address_of)
-    return Parts(services, tools.keys, authenticator, access)
+    agency = assemble(config, tools, store, agent=backend, skills=(), permissions=None)
+    by = authenticator(config, tools)
+    services = compose._services(config, tools, agency, store, openapi=b"{}", address_of=by.address_of)
+    return Parts(services, tools.keys, by, access, agency.opted, agency.mcp, agency.budgets.days)
 
 
 def config(directory=None, **more):

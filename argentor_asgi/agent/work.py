@@ -177,6 +177,7 @@ class Work:
             kit.skills.specs(),
             max_tokens=None if budget is None else budget.max_tokens(kit.max_tokens),
             tenant=self._context.scope.tenant,
+            deadline=self._context.deadline,
             trace_parent=header(self._span, self._trace),
         )
 
