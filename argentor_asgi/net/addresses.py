@@ -265,9 +265,11 @@ def _ipv6(text: str) -> str:
     from ipaddress import AddressValueError, IPv6Address  # noqa: PLC0415  as in `refusal`
 
     try:
-        return str(IPv6Address(text))
+        ip = IPv6Address(text)
     except AddressValueError as error:
         raise UrlRefused("the URL's host is no IPv6 address") from error
+    # Python writes these in two ways, by its version.
+    return f"::ffff:{ip.ipv4_mapped}" if ip.ipv4_mapped else str(ip)
 
 
 def _path(text: str) -> str:

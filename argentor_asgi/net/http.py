@@ -197,8 +197,8 @@ def _fields(hop: Hop, ours: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
     The words of that error hold the name of a field and never its value, which may be a key.
     """
-    if not _TOKEN.fullmatch(hop.method):
-        raise HttpFailed("protocol", "the method is none")
+    if not _TOKEN.fullmatch(hop.method) or hop.method == "CONNECT":
+        raise HttpFailed("protocol", "the method is none that asks for something")
     sent = {"host": hop.target.authority, **ours}
     for name, value in hop.headers.items():
         if not _TOKEN.fullmatch(name) or name.lower() in _OURS or not _VALUE.fullmatch(value):

@@ -33,7 +33,6 @@ IDLE_CONNECTIONS: Final = 20
 """How many connections are kept for a next request."""
 IDLE_S: Final = 15.0
 """How long; below what servers and balancers wait before they close them."""
-SWITCHING: Final = 101
 _WRITES: Final = "http11.send_request_headers.started"
 _READS: Final = "http11.receive_response_headers.started"
 """What the library calls the steps of a request at which a phase begins."""
@@ -107,11 +106,7 @@ class Pool:
                 response = await self.core.handle_async_request(request)
         except _LIBRARY as error:
             raise _head_failure(error, target.host) from error
-        reply = Reply(response, target.host, self._timeouts.idle_s, until)
-        if response.status == SWITCHING:
-            await reply.aclose()
-            raise HttpFailed("protocol", f"{target.host} switches to another protocol")
-        return reply
+        return Reply(response, target.host, times.idle_s, until)
 
     async def aclose(self) -> None:
         """Close every connection, those in use too."""

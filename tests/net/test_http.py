@@ -142,8 +142,8 @@ async def test_a_header_that_would_change_the_request_is_refused_and_its_value_n
         failed = await failing(http.fetch("GET", raw.url, headers=headers, limit_bytes=1))
         assert failed.phase == "protocol"
         assert "secret" not in str(failed)
-        failed = await failing(http.fetch("GET /\r\n", raw.url, limit_bytes=1))
-        assert failed.phase == "protocol"
+        for method in ("GET /\r\n", "", "CONNECT"):
+            assert (await failing(http.fetch(method, raw.url, limit_bytes=1))).phase == "protocol"
         assert raw.lines == []
 
 
@@ -258,7 +258,7 @@ async def test_a_closed_port_is_a_failure_to_connect():
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory):
-    return certified(tmp_path_factory.mktemp("tls"), "DNS:model.example")
+    return certified(tmp_path_factory.mktemp("tls"), "DNS:model.example,DNS:my_model,IP:127.0.0.1")
 
 
 async def test_the_certificate_is_held_against_the_name_though_an_address_was_connected_to(tls):
@@ -271,8 +271,15 @@ async def test_the_certificate_is_held_against_the_name_though_an_address_was_co
         assert (
             await failing(http.fetch("GET", f"https://other.example:{raw.port}/", limit_bytes=1))
         ).phase == "connect"
-        assert (await failing(http.fetch("GET", raw.url, limit_bytes=1))).phase == "connect"
         assert len(raw.asked) == 1
+
+
+async def test_an_address_and_a_name_with_an_underscore_have_certificates_too(tls):
+    context, trusted = tls
+    async with raw_server(fine, tls=context) as raw, client(trust=trusted, resolve=named(["127.0.0.1"])) as http:
+        for host in ("127.0.0.1", "my_model"):
+            page = await http.fetch("GET", f"https://{host}:{raw.port}/", limit_bytes=LIMIT)
+            assert page.body == b"fine"
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(tls):
