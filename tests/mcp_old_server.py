@@ -1,6 +1,6 @@
 """An MCP server of the first era (2024-11-05) over stdio, by hand: what the SDK's own server would never do.
 
-    python mcp_old_server.py                 # four tools on two pages, odd ones among them
+    python mcp_old_server.py                 # some tools on two pages, odd ones among them
     python mcp_old_server.py endless         # another page behind each page
     python mcp_old_server.py noisy           # words on stdout that are no messages, before each answer
 
@@ -15,6 +15,7 @@ TOOLS = [
     {"name": "get.item", "description": "Get.", "inputSchema": ANY, "annotations": {"readOnlyHint": True}},
     {"name": "get_item", "description": "Get too.", "inputSchema": ANY},
     {"name": "bad", "inputSchema": {"type": "object", "properties": {"a": {"type": "nonsense"}}}},
+    {"name": "long", "inputSchema": {"type": "object", "description": "x" * 40_000}},
     {"name": "other", "description": "x" * 5000, "inputSchema": ANY},
 ]
 

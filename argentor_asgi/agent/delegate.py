@@ -34,7 +34,7 @@ InnerRun: TypeAlias = Callable[[SessionStore, RunContext, Emit], Awaitable[None]
 
 @dataclass(frozen=True, slots=True)
 class Delegated:
-    """What an inner run came to. `tokens`: of input and output, which count for its caller's budget as well."""
+    """What an inner run came to. `tokens`: of input and output of its own model calls, which count for its caller."""
 
     text: str
     turns: int

@@ -65,12 +65,12 @@ async def test_a_task_is_worked_by_a_run_of_its_own_and_its_answer_comes_back():
     assert worked.kinds.count("turn_end") == 2
 
 
-async def test_the_inner_run_uses_its_caller_s_budget_and_the_caller_s_usage_stays_its_own():
+async def test_the_inner_run_uses_its_caller_s_budget_and_counts_for_its_caller():
     made = delegating(hand_over(), answer("four"), answer("It says four."))
     made.budget = RunBudget()
     worked = await made.work()
     assert made.budget.tokens == 3 * TOKENS
-    assert worked.context.usage == USAGE.plus(USAGE)
+    assert worked.context.usage == USAGE.plus(USAGE).plus(USAGE)
 
 
 async def test_a_budget_that_ends_inside_is_told_with_its_code_and_ends_the_caller_as_well():

@@ -95,17 +95,27 @@ class McpSource:
         """Begin to connect; return when every server was tried once, or after `START_S`, whatever came of it."""
         for link in self._links:
             link.start()
-        tried = [asyncio.create_task(link.tried()) for link in self._links]
-        if tried:
-            for late in (await asyncio.wait(tried, timeout=START_S))[1]:
-                late.cancel()
+        try:
+            async with asyncio.timeout(START_S):
+                await asyncio.gather(*(link.tried() for link in self._links))
+        except TimeoutError:
+            log.warning("MCP servers that do not answer yet: %s", ", ".join(self._missing()))
+        except BaseException:
+            await self._stop()
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Disconnect from all at the same time and end the processes; the skills stay, and refuse."""
+        await self._stop()
+
+    async def _stop(self) -> None:
         await asyncio.gather(*(link.stop() for link in self._links))
+
+    def _missing(self) -> list[str]:
+        return [name for name, is_up in self.connected.items() if not is_up]
 
     def _listed(self, server: str, tools: Sequence[RemoteTool]) -> None:
         """Put a server's tools in the place of those that it had before."""
@@ -123,6 +133,7 @@ class McpSource:
 def _skill(link: Link, tool: RemoteTool, name: str | None) -> McpSkill | None:
     """Return the tool as a skill; None, which the log explains, for one that cannot be offered to a model."""
     if name is None:
+        log.warning("MCP server %s: there is no name left for its tool %.100s", link.server.name, tool.name)
         return None
     effect = effect_of(link.server, tool.name)
     descriptor = SkillDescriptor(

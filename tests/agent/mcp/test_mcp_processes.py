@@ -113,12 +113,24 @@ async def test_a_server_that_hangs_stops_nobody_and_is_ended_even_if_it_will_not
     hanging = process(sys.executable, "-c", HANGS, str(mark), name="hanging", timeout_s=0.5)
     async with Sourced(hanging, process(*OLD, name="old")) as sourced:
         await sourced.up("old")
-        await until(mark.exists)
+        await until(lambda: mark.exists() and mark.read_text() != "")
         assert sourced.source.connected == {"hanging": False, "old": True}
         assert all(name.startswith("old_") for name in sourced.names)
         await until(lambda: "MCP server hanging did not answer within 0.5 s" in caplog.text)
         pid = int(mark.read_text())
     assert not is_alive(pid)
+
+
+async def test_a_start_that_is_cancelled_leaves_no_process_behind(tmp_path):
+    mark = tmp_path / "pid"
+    waits = "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid())); sys.stdin.read()"
+    sourced = Sourced(process(sys.executable, "-c", waits, str(mark)))
+    start = asyncio.create_task(sourced.source.__aenter__())
+    await until(lambda: mark.exists() and mark.read_text() != "")
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert not is_alive(int(mark.read_text()))
 
 
 async def test_a_command_that_is_not_there_is_told_in_the_log_and_stops_nobody(caplog):
@@ -135,6 +147,7 @@ async def test_a_server_of_the_first_era_is_understood_and_its_odd_tools_are_dea
         assert [name for name in sourced.names if not name.startswith("old_get_item_")] == ["old_get_item", "old_other"]
         dotted = next(name for name in sourced.names if name.startswith("old_get_item_"))
         assert "MCP server old: the schema of its tool bad: SchemaError" in caplog.text
+        assert "MCP server old: the schema of its tool long: it is longer than 32768 bytes" in caplog.text
         # What a server says of its tools is not what the operator says.
         assert sourced.registry.get(dotted).descriptor.effect == "write"
         assert len(sourced.registry.get("old_other").descriptor.description) == DESCRIPTION_CHARACTERS
