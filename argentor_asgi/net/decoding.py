@@ -34,7 +34,8 @@ class Decoder:
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield what these bytes decode to; raises `HttpFailed` (`protocol`) where they are not of this coding."""
         if self._coding in _NONE:
-            yield data
+            if data:
+                yield data
             return
         try:
             yield from self._inflated(data)

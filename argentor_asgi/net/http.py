@@ -101,7 +101,7 @@ class _Chunks:
             for piece in self._decoded:
                 return piece
             data = await self._reply.piece()
-            if not data:
+            if data is None:
                 self._decoder.end()
                 raise StopAsyncIteration
             self._decoded = self._decoder.feed(data)

@@ -64,7 +64,7 @@ class Pool:
     ) -> None:
         """Make no connection yet; raises `ConfigError` where `trust` is a file that holds no certificate."""
         self._timeouts = timeouts
-        self.core = httpcore2.AsyncConnectionPool(
+        self._core = httpcore2.AsyncConnectionPool(
             ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # or it reads the system's for each connection
             max_connections=connections,
             max_keepalive_connections=min(connections, IDLE_CONNECTIONS),
@@ -103,14 +103,14 @@ class Pool:
         try:
             async with wait:
                 wait.allow("connect", times.connect_s)
-                response = await self.core.handle_async_request(request)
+                response = await self._core.handle_async_request(request)
         except _LIBRARY as error:
             raise _head_failure(error, target.host) from error
         return Reply(response, target.host, times.idle_s, until)
 
     async def aclose(self) -> None:
         """Close every connection, those in use too."""
-        await self.core.aclose()
+        await self._core.aclose()
 
 
 class Reply:
@@ -123,20 +123,22 @@ class Reply:
         self._idle_s, self._until = idle_s, until
         self._pieces = response.aiter_stream()
 
-    async def piece(self) -> bytes:
-        """Return the next bytes of the body, undecoded, `b""` at its end; raises `HttpFailed`."""
+    async def piece(self) -> bytes | None:
+        """Return the next bytes of the body, undecoded, None at its end; raises `HttpFailed`."""
         wait = _Wait(self._host, self._until)
         try:
             async with wait:
                 wait.allow("idle", self._idle_s)
-                return await anext(self._pieces, b"")
+                return await anext(self._pieces, None)
         except _LIBRARY as error:
             raise _body_failure(error, self._host) from error
 
     async def aclose(self) -> None:
         """Give the connection back when the body was read to its end, else close it at once."""
-        await self._pieces.aclose()
-        await self._response.aclose()
+        try:
+            await self._pieces.aclose()
+        finally:  # a second cancel may come in between, and the place among the connections is to be free
+            await self._response.aclose()
 
 
 class _Wait:

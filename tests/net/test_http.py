@@ -277,9 +277,10 @@ async def test_the_certificate_is_held_against_the_name_though_an_address_was_co
 async def test_an_address_and_a_name_with_an_underscore_have_certificates_too(tls):
     context, trusted = tls
     async with raw_server(fine, tls=context) as raw, client(trust=trusted, resolve=named(["127.0.0.1"])) as http:
-        for host in ("127.0.0.1", "my_model"):
+        for host in ("127.0.0.1", "my_model", "my_model"):
             page = await http.fetch("GET", f"https://{host}:{raw.port}/", limit_bytes=LIMIT)
             assert page.body == b"fine"
+        assert [asked.connection for asked in raw.asked] == [0, 1, 1]
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(tls):
