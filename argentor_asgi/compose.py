@@ -5,7 +5,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,7 @@ from argentor_asgi.ops.drain import Drain
 from argentor_asgi.ops.health import Health
 from argentor_asgi.ops.hooks import DrainHook
 from argentor_asgi.ops.log import configure
+from argentor_asgi.ops.metric_families import Rows
 from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.ops.reporter import Reporter
 from argentor_asgi.protocol.schema import JsonObject, encode
@@ -212,6 +213,7 @@ def _services(
         timeout_s=config.agent.approval_timeout_s,
         announce=connections.announce,
     )
+    metrics.provide(partial(_approval_rows, approvals))
     runs = Runs(
         store=store,
         runner=agency.runner,
@@ -275,6 +277,12 @@ def _keyring(config: Config, tools: Equipment, store: Store) -> Keyring:
         plans=config.plans,
         configured=config.auth.held,
     )
+
+
+def _approval_rows(approvals: Approvals) -> Mapping[str, Rows]:
+    """Return what is published of the calls that wait, or waited, for a person."""
+    outcomes: Rows = {(str(status),): float(count) for status, count in approvals.outcomes.items()}
+    return {"argentor_approvals_pending": {(): float(len(approvals))}, "argentor_approvals_total": outcomes}
 
 
 async def _drained(metrics: Metrics, drain: Drain) -> None:

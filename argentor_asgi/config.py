@@ -185,6 +185,7 @@ def _refuse_contradictions(config: Config) -> None:
             raise ConfigError(f"auth.keys[{at}].plan: there is no plan `{key.plan}` in `plans`; {known}")
     _refuse_half_providers(config)
     _refuse_half_skills(config)
+    _refuse_double_meanings(config)
     stop = config.shutdown
     if stop.total_s < stop.drain_s:
         raise ConfigError(
@@ -212,7 +213,7 @@ def _refuse_half_providers(config: Config) -> None:
 
 
 def _refuse_half_skills(config: Config) -> None:
-    """Raise `ConfigError` for a skill that could never be called, and for a rule or server that says two things."""
+    """Raise `ConfigError` for a skill that could never be called, and for a grant that grants nothing."""
     grants = config.capabilities
     for skill, granted, name in (
         ("http_fetch", grants.network_access, "network_access"),
@@ -220,10 +221,13 @@ def _refuse_half_skills(config: Config) -> None:
     ):
         if skill in config.agent.skills and not granted:
             raise ConfigError(f"agent.skills has `{skill}`, but capabilities.{name} grants nothing to it")
-    for name, paths in (("file_read", grants.file_read), ("file_write", grants.file_write)):
-        for path in paths:
-            if not Path(path).is_absolute():
-                raise ConfigError(f"capabilities.{name} has {path!r}, which is relative: grant absolute paths")
+    for path in (*grants.file_read, *grants.file_write):
+        if not Path(path).is_absolute():
+            raise ConfigError(f"capabilities has {path!r}, which is relative: grant absolute paths")
+
+
+def _refuse_double_meanings(config: Config) -> None:
+    """Raise `ConfigError` for a rule or server that says two things, or nothing."""
     for at, rule in enumerate(config.guardrails.rules):
         if (rule.pattern is None) == (not rule.words):
             raise ConfigError(f"guardrails.rules[{at}]: exactly one of `pattern` and `words` is needed")

@@ -37,7 +37,10 @@ class Equipment:
 
 
 def equip(config: Config, *, version: str) -> Equipment:
-    """Make it, as configured; `version`: of this package, for traces; nothing is opened or sent yet. Raises `ConfigError` for what cannot work."""
+    """Make it, as configured; nothing is opened or sent yet. `version`: of this package, for traces.
+
+    Raises `ConfigError` for what cannot work.
+    """
     clock = SystemClock()
     metrics, audit = Metrics(clock=clock), _audit(config, clock)
     stop = config.shutdown

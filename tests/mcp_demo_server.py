@@ -47,6 +47,13 @@ async def slow(path: str) -> str:
 
 
 @server.tool(structured_output=False)
+async def nap(seconds: float) -> str:
+    """Sleep a little."""
+    await asyncio.sleep(seconds)
+    return "woken"
+
+
+@server.tool(structured_output=False)
 def big(size: int) -> str:
     """Say a lot."""
     return "x" * size

@@ -144,3 +144,7 @@ def test_no_secret_shows_where_the_configuration_is_shown():
     assert KEY not in effective(found)
     assert KEY not in repr(found)
     assert "authorization" in effective(found)
+
+
+def test_a_relative_path_grants_nothing_and_is_refused(tmp_path: Path):
+    assert "'docs', which is relative" in refusal(tmp_path, "[capabilities]\nfile_write = ['/a', 'docs']\n")

@@ -155,7 +155,9 @@ class Calls:
             self._metrics.tool_ended(call.name, seconds, output.is_error)
         for finding in end.findings:
             told = self._context(call, None)
-            record_finding(self._audit, finding, told.scope, session_id=told.session_id, run_id=told.run_id)
+            record_finding(
+                self._audit, self._metrics, finding, told.scope, session_id=told.session_id, run_id=told.run_id
+            )
             await self._emit(finding)
         self.streak = self.streak.after(call, is_error=output.is_error)
         duration_ms = round(seconds * 1000)

@@ -3,18 +3,25 @@
 from typing import Final
 
 from argentor_asgi.ops.audit import Audit
+from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.protocol.events import Guardrail
 from argentor_asgi.sessions.session import Scope
-
 
 LARGE_CHARS: Final = 32 * 1024
 """From which length on a text is looked at in a thread, so that the event loop need not wait."""
 
 
 def record_finding(
-    audit: Audit, finding: Guardrail, scope: Scope, *, session_id: str | None = None, run_id: str | None = None
+    audit: Audit,
+    metrics: Metrics,
+    finding: Guardrail,
+    scope: Scope,
+    *,
+    session_id: str | None = None,
+    run_id: str | None = None,
 ) -> None:
-    """Write one finding to the audit log; what was stopped is `denied`."""
+    """Count one finding and write it to the audit log; what was stopped is `denied`."""
+    metrics.guardrail_found(finding.rule, finding.phase, finding.severity)
     audit.record(
         f"guardrail_{finding.phase}",
         outcome="denied" if finding.severity == "block" else "success",

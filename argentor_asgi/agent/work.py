@@ -195,7 +195,14 @@ class Work:
 
     def _record(self, finding: Guardrail) -> None:
         context = self._context
-        record_finding(self._kit.audit, finding, context.scope, session_id=context.session_id, run_id=context.run_id)
+        record_finding(
+            self._kit.audit,
+            self._kit.metrics,
+            finding,
+            context.scope,
+            session_id=context.session_id,
+            run_id=context.run_id,
+        )
 
     async def _keep(self, turn: Turn, effect: Effect) -> None:
         """Store a turn that was read to its end, and say that it ended; one that is no turn stays for `settle`."""

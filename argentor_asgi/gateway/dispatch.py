@@ -152,7 +152,7 @@ class Dispatch:
         seen = look() if len(content) < LARGE_CHARS else await asyncio.to_thread(look)
         if seen.is_blocked:
             for finding in seen.findings:
-                record_finding(self._audit, finding, scope)
+                record_finding(self._audit, self._metrics, finding, scope)
             raise InputBlocked
         return seen.text, seen.findings
 

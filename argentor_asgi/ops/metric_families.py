@@ -12,6 +12,7 @@ LABEL_VALUES: Final[Mapping[str, int]] = {
     "skill": 200,
     "reason": 40,
     "kind": 20,
+    "rule": 100,
 }
 """How many values a label may take before all others become `OTHER`; a route's template and method need no cap."""
 LABEL_CHARS: Final = 100
@@ -82,6 +83,16 @@ FAMILIES: Final[Mapping[str, Family]] = {
         Family("argentor_tool_errors_total", "counter", "Skill calls that ended in an error.", ("agent", "tool")),
         Family("argentor_tool_duration_seconds", "histogram", "Time of a skill call.", ("skill",)),
         Family("argentor_tool_latency_ms_total", "counter", "Time of all calls of a skill, in ms.", ("tool",)),
+        Family("argentor_approvals_pending", "gauge", "Skill calls that wait for a person."),
+        Family(
+            "argentor_approvals_total", "counter", "Skill calls that waited for a person, by outcome.", ("outcome",)
+        ),
+        Family(
+            "argentor_guardrail_findings_total",
+            "counter",
+            "What guardrails found, and whether they stopped it, took it out or only noted it.",
+            ("rule", "phase", "severity"),
+        ),
         Family("argentor_event_loop_lag_seconds", "histogram", "How late the event loop called back."),
         Family("argentor_drain_seconds", "gauge", "Time that the drain took; absent before there was one."),
         Family("argentor_uptime_seconds", "gauge", "Time since the gateway was made."),

@@ -118,6 +118,11 @@ class Metrics:
         """Count a model call that goes on to the next model."""
         self._count("argentor_llm_failovers_total")
 
+    def guardrail_found(self, rule: str, phase: str, severity: str) -> None:
+        """Count something that a guardrail found; give names of configured rules only, as with skills."""
+        rule = self._labels.bounded("rule", rule)
+        self._count("argentor_guardrail_findings_total", rule, phase, severity)
+
     def tool_ended(self, skill: str, seconds: float, is_error: bool) -> None:
         """Count a skill call. Give names of registered skills only: what a model invents would use up the label."""
         skill = self._labels.bounded("skill", skill)

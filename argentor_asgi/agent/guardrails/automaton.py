@@ -23,7 +23,7 @@ from argentor_asgi.agent.guardrails.patterns import (
 
 STATES = 256
 """How many states a pattern may have: about one for each character that it can match, repeats written out."""
-KEPT = 100_000
+KEPT = 50_000
 """How many states of sets are kept at hand; beyond that all are forgotten, and made again as they are needed."""
 
 _ACCEPT = 0

@@ -27,7 +27,7 @@ _CONTROL = (
 )
 _MARKERS = (
     rf"<\|(?:{_CONTROL})\|>",
-    r"\[/?inst\]",
+    _BEFORE + r"\[/?inst\]",
     r"<</?sys>>",
     r"</?(?:start|end)_of_turn>",
     r"<\|?/?(?:system|developer)(?:[ _-]?(?:prompt|message|instructions?|override))?\|?>",

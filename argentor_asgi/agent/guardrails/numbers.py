@@ -13,8 +13,6 @@ NUMBER_CHARS = 48
 """How many folded characters decide on a number that starts there, what is looked at behind it included."""
 PHONE_DIGITS = (10, 15)
 """How many digits a phone number has, as it is found here; E.164 has 15 at most."""
-CARD_DIGITS = (13, 19)
-"""How many digits a card number has."""
 
 Span: TypeAlias = tuple[int, int, str, str]
 
@@ -29,15 +27,18 @@ _APART = r"(?<![0-9a-z])(?<![0-9][.,:/])(?<![0-9a-z]-)"
 _OVER = r"(?![0-9a-z])"
 _OVER_APART = r"(?![0-9a-z])(?![.,:/-][0-9])"
 
-_INTERNATIONAL = re.compile(r"(?<![0-9a-z+])\+[1-9](?:[ .()/-]{0,2}[0-9]){9,14}(?![0-9])")
+_CHAIN = re.compile(r"[0-9](?:[ .()/-]{0,2}[0-9]){5}")
+"""What each number but an IBAN has in it."""
+_INTERNATIONAL = re.compile(r"\+(?<![0-9a-z+].)[1-9](?:[ .()/-]{0,2}[0-9]){9,14}(?![0-9])")
 _AMERICAN = re.compile(
     _APART
     + r"(?:1[ .-])?(?:\([0-9]{3}\)[ .-]?[0-9]{3}[ .-]?|[0-9]{3}-[0-9]{3}-|[2-9][0-9]{2}[ .-][0-9]{3}[ .-])[0-9]{4}"
     + _OVER_APART
 )
 _TRUNK = re.compile(_APART + r"\(?(0[0-9]{1,4})(?:\)[ .-]?|([ ./-]))(?=[0-9]{2})")
-_CARD_START = re.compile(r"(?<![0-9a-z])(?<![0-9]\.)(?=[2-6](?:[ -]?[0-9]){12})")
-_IBAN_START = re.compile(_FREE + r"([a-z]{2})[0-9]{2}(?=[ -]?[0-9a-z])")
+_CARD_START = re.compile(r"[2-6](?<![0-9a-z].)(?<![0-9]\..)(?=(?:[ -]?[0-9]){12})")  # PERF: a set first is found fast
+_CARD_RUN = re.compile(r"[0-9](?:[ -]?[0-9]){12,18}")
+_IBAN_START = re.compile(r"([a-z]{2})(?<![0-9a-z]..)[0-9]{2}(?=[ -]?[0-9a-z])")
 _SOCIAL = re.compile(_APART + r"(?!000|666|9)[0-9]{3}([ -])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}" + _OVER_APART)
 _INSURANCE = re.compile(
     _FREE
@@ -53,6 +54,8 @@ _CHECK_LETTERS = "trwagmyfpdxbnjzsqvhlcke"
 _WORDS = "aey"
 """Letters that are words by themselves: behind a number and a space they belong to the sentence."""
 
+_TO_19 = (16, 17, 18, 19)
+_ANY = (13, 14, 15, *_TO_19)
 _ISSUERS = (
     ("4", "4", (13, 16, 19)),  # Visa
     ("51", "55", (16,)),  # Mastercard
@@ -62,17 +65,17 @@ _ISSUERS = (
     ("300", "305", (14, 16, 19)),  # Diners Club
     ("36", "36", (14, 16, 19)),  # Diners Club
     ("38", "39", (14, 16, 19)),  # Diners Club
-    ("6011", "6011", (16, 17, 18, 19)),  # Discover
-    ("644", "659", (16, 17, 18, 19)),  # Discover
-    ("3528", "3589", (16, 17, 18, 19)),  # JCB
-    ("62", "62", (16, 17, 18, 19)),  # UnionPay
-    ("2200", "2204", (16, 17, 18, 19)),  # Mir
-    ("5018", "5018", (13, 14, 15, 16, 17, 18, 19)),  # Maestro
-    ("5020", "5020", (13, 14, 15, 16, 17, 18, 19)),  # Maestro
-    ("5038", "5038", (13, 14, 15, 16, 17, 18, 19)),  # Maestro
-    ("5893", "5893", (13, 14, 15, 16, 17, 18, 19)),  # Maestro
-    ("6304", "6304", (13, 14, 15, 16, 17, 18, 19)),  # Maestro
-    ("6759", "6763", (13, 14, 15, 16, 17, 18, 19)),  # Maestro
+    ("6011", "6011", _TO_19),  # Discover
+    ("644", "659", _TO_19),  # Discover
+    ("3528", "3589", _TO_19),  # JCB
+    ("62", "62", _TO_19),  # UnionPay
+    ("2200", "2204", _TO_19),  # Mir
+    ("5018", "5018", _ANY),  # Maestro
+    ("5020", "5020", _ANY),  # Maestro
+    ("5038", "5038", _ANY),  # Maestro
+    ("5893", "5893", _ANY),  # Maestro
+    ("6304", "6304", _ANY),  # Maestro
+    ("6759", "6763", _ANY),  # Maestro
 )
 _IBAN_COUNTRIES = """
 ad24 ae23 al28 at20 az28 ba20 be16 bg22 bh22 bi27 br29 by28 ch21 cr22 cy28 cz24 de22 dj27 dk18 do28 ee20
@@ -89,8 +92,10 @@ def numbers(folded: str, start: int) -> Iterator[Span]:
 
     `folded`: a text without case, digits of other scripts and what cannot be seen (see `views`).
     """
-    yield from _cards(folded, start)
     yield from _accounts(folded, start)
+    if _CHAIN.search(folded, start) is None:
+        return
+    yield from _cards(folded, start)
     for pattern in (_INTERNATIONAL, _AMERICAN):
         yield from ((*match.span(), *_PHONE) for match in pattern.finditer(folded, start))
     yield from _trunk_phones(folded, start)
@@ -101,13 +106,20 @@ def numbers(folded: str, start: int) -> Iterator[Span]:
 
 def _cards(folded: str, start: int) -> Iterator[Span]:
     for match in _CARD_START.finditer(folded, start):
-        if match.start() < start:
-            continue
-        for end, digits in reversed(_groups(folded, match.start(), " -", CARD_DIGITS[1])):
-            if is_card(digits) and not _goes_on(folded, end):
-                start = end
-                yield match.start(), end, *_CARD
-                break
+        if match.start() >= start and (end := _card_end(folded, match.start())):
+            start = end
+            yield match.start(), end, *_CARD
+
+
+def _card_end(folded: str, at: int) -> int:
+    """Return where the longest card number from `at` ends that is not inside a longer number; 0 if there is none."""
+    run = _CARD_RUN.match(folded, at)
+    places = [place for place, letter in enumerate(run[0], at + 1) if letter not in " -"] if run else []
+    digits = "".join(folded[place - 1] for place in places)
+    for length in reversed(_card_lengths(digits)):
+        if length <= len(digits) and not _goes_on(folded, places[length - 1]) and _luhn(digits[:length]) % 10 == 0:
+            return places[length - 1]
+    return 0
 
 
 def _accounts(folded: str, start: int) -> Iterator[Span]:
@@ -175,10 +187,13 @@ def _groups(folded: str, at: int, separators: str, most: int) -> list[tuple[int,
 
 def is_card(digits: str) -> bool:
     """Say whether a card can have this number: a known issuer, a length of its cards, and Luhn's check digit."""
-    if not CARD_DIGITS[0] <= len(digits) <= CARD_DIGITS[1]:
-        return False
-    known = any(first <= digits[: len(first)] <= last and len(digits) in lengths for first, last, lengths in _ISSUERS)
-    return known and _luhn(digits) % 10 == 0
+    return len(digits) in _card_lengths(digits) and _luhn(digits) % 10 == 0
+
+
+def _card_lengths(digits: str) -> tuple[int, ...]:
+    """Return the lengths of the issuer's card numbers, shortest first; none where no issuer is known."""
+    known = (lengths for first, last, lengths in _ISSUERS if first <= digits[: len(first)] <= last)
+    return next(known, ())
 
 
 def is_iban(compact: str) -> bool:

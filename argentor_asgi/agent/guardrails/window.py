@@ -11,6 +11,9 @@ from argentor_asgi.protocol.llm import Finish, LlmEvent, ReasoningPiece, Screene
 HELD_CHARS = 4096
 """How many characters of an answer are held at most; what a rule may still be looking for then is let go."""
 
+STEP_CHARS = 16
+"""How many characters are looked at at a time: an answer comes in smaller pieces, and each look has its price."""
+
 
 class Window:
     """The end of a text that grows: what was let go is never looked at again."""
@@ -22,9 +25,15 @@ class Window:
         self._before = ""
         self.held = ""
 
-    def add(self, text: str) -> Outcome:
-        """Append `text`, and return what became of the part that is settled now; its work is linear in what is held."""
-        seen = self._view(self.held + text)
+    def add(self, text: str) -> Outcome | None:
+        """Append `text`, and return what became of the part that is settled now, None for no part.
+
+        Its work is linear in what is held.
+        """
+        self.held += text
+        if len(self.held) < self._hold + STEP_CHARS:
+            return None
+        seen = self._view(self.held)
         hits, opens = look(self._rules, seen)
         return self._let_go(seen, hits, cut(seen, hits, opens, hold=self._hold, most=HELD_CHARS))
 
@@ -74,8 +83,8 @@ class OutputGuard:
             if type(event) is not self._kind:
                 yield from self._flush()
                 self._kind = type(event)
-            if event.text:
-                yield from self._leave(self._window.add(event.text))
+            if (outcome := self._window.add(event.text)) is not None:
+                yield from self._leave(outcome)
         elif isinstance(event, ToolStart):
             yield from self._flush()
             yield event

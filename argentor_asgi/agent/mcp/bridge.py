@@ -1,13 +1,15 @@
 """The SDK's HTTP through the gateway's own door: its client builds the requests, `net.http` sends them.
 
-So they are under the gateway's policy for addresses and its deadlines, and what a server answers is bounded.
+So they are under the gateway's policy for addresses and its deadlines, and what a server answers is bounded. A request
+that fails is answered with an error of its own: the SDK would give up the connection, and with it every other call.
 """
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from argentor_asgi.net.http import Client, Timeouts
+from argentor_asgi.net.http import Client, HttpFailed, Timeouts
+from argentor_asgi.protocol.schema import encode
 
 if TYPE_CHECKING:
     from httpx2 import AsyncBaseTransport, AsyncClient, Request, Response
@@ -21,6 +23,8 @@ BEYOND_S: Final = 10.0
 SILENCE_S: Final = 3600.0
 """How long a stream may be silent on which a server tells news of its own accord."""
 CONNECTIONS: Final = 32
+UNREACHABLE: Final = -32097
+"""The JSON-RPC code of the error that a request which failed is answered with."""
 
 _WIRE = frozenset({"accept-encoding", "connection", "content-length", "host", "transfer-encoding", "user-agent"})
 """Headers that are the sender's business."""
@@ -58,11 +62,14 @@ def _transport(door: Client) -> "AsyncBaseTransport":
             self._left = float("inf") if is_stream else MESSAGE_BYTES
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            async for piece in self._answer.chunks():
-                self._left -= len(piece)
-                if self._left < 0:
-                    raise StreamError(f"the answer is longer than {MESSAGE_BYTES} bytes")
-                yield piece
+            try:
+                async for piece in self._answer.chunks():
+                    self._left -= len(piece)
+                    if self._left < 0:
+                        raise StreamError(f"the answer is longer than {MESSAGE_BYTES} bytes")
+                    yield piece
+            except HttpFailed as failure:
+                raise StreamError(str(failure)) from failure
 
         async def aclose(self) -> None:
             await self._opened.__aexit__(None, None, None)
@@ -73,7 +80,12 @@ def _transport(door: Client) -> "AsyncBaseTransport":
         async def handle_async_request(self, request: "Request") -> "Response":
             headers = {name: value for name, value in request.headers.items() if name not in _WIRE}
             opened = door.open(request.method, str(request.url), headers=headers, body=await request.aread() or None)
-            answer = await opened.__aenter__()
+            try:
+                answer = await opened.__aenter__()
+            except HttpFailed as failure:
+                error = {"code": UNREACHABLE, "message": str(failure)}
+                said = {"content-type": "application/json"}
+                return Response(502, headers=said, content=encode({"jsonrpc": "2.0", "id": None, "error": error}))
             told = {name: value for name, value in answer.headers.items() if name != "content-encoding"}
             return Response(answer.status, headers=told, stream=Body(opened, answer))
 

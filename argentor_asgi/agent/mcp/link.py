@@ -13,6 +13,7 @@ from argentor_asgi.agent.mcp.sdk import (
     ConnectionGone,
     RemoteTool,
     Session,
+    Unreachable,
     connected,
     scope,
 )
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 TOOLS: Final = 128
 """How many tools of one server become skills."""
+CALLS: Final = 16
+"""How many calls of one server go on at the same time; the others wait, within their time."""
 STABLE_S: Final = 30.0
 """How long a connection must have lasted for the next one to be tried at once."""
 PAUSE_MAX_S: Final = 60.0
@@ -64,6 +67,7 @@ class Link:
         self._session: Session | None = None
         self._scope: CancelScope | None = None
         self._is_stopping = self._is_lost = False
+        self._places = asyncio.Semaphore(CALLS)
         self._up = asyncio.Event()
         self._tried = asyncio.Event()
         self._wake = asyncio.Event()
@@ -107,6 +111,9 @@ class Link:
         except ConnectionGone:
             words = "was lost before it answered; what it was asked to do may have happened"
             return SkillOutput(f"The connection to the MCP server {name} {words}.", is_error=True)
+        except Unreachable as failure:
+            self._change()  # to know whether it was this request or is the server
+            return SkillOutput(f"The MCP server {name} was not reached: {failure}", is_error=True)
         except CallRefused as refusal:
             return SkillOutput(f"The MCP server {name} refused the call: {refusal}", is_error=True)
 
@@ -116,7 +123,8 @@ class Link:
             words = "is not connected; the gateway goes on trying"
             return SkillOutput(f"The MCP server {self.server.name} {words}.", is_error=True)
         try:
-            answered = await session.call(tool, arguments, trace_parent)
+            async with self._places:
+                answered = await session.call(tool, arguments, trace_parent)
         except ConnectionGone:
             if session is self._session:
                 self._lose()
@@ -203,7 +211,7 @@ class Link:
         within.deadline = math.inf
 
     def _change(self) -> None:
-        """List the tools again, soon."""
+        """List the tools again, soon; if that fails, the connection is made anew."""
         if self._relist is None:
             self._relist = asyncio.get_running_loop().call_later(RELIST_S, self._wake.set)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TextIO
 
+from argentor_asgi.agent.mcp.bridge import UNREACHABLE, http_client
 from argentor_asgi.agent_sections import McpServer
 from argentor_asgi.errors import ConfigError
 from argentor_asgi.protocol.schema import JsonObject, JsonValue
@@ -35,6 +36,10 @@ class ConnectionGone(Exception):
 
 class CallRefused(Exception):
     """The server did not run the tool; the text says why, in its words."""
+
+
+class Unreachable(CallRefused):
+    """The request could not be sent, or its answer did not come; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +156,21 @@ class Session:
         try:
             result = await self._client.session.send_request(CallToolRequest(params=params), CallToolResult)
         except MCPError as error:
-            raise ConnectionGone if _is_gone(error.code, error.message) else CallRefused(error.message) from error
+            raise _failure(error.code, error.message) from error
         except ValidationError as error:
             raise CallRefused("its answer is none that the protocol has") from error
         parts = [part.model_dump(mode="json", by_alias=True, exclude_none=True) for part in result.content]
         return Answered(parts, result.structured_content, result.is_error)
 
 
-def _is_gone(code: int, message: str) -> bool:
-    """Say whether an error that the SDK made up means that only a new connection helps."""
+def _failure(code: int, message: str) -> Exception:
+    """Return what an error in the place of a result means, some of which are made up on this side."""
     from mcp.types import CONNECTION_CLOSED, INVALID_REQUEST  # noqa: PLC0415  see `load`
 
     # The SDK has no code of its own for a session that an HTTP server has forgotten (404).
-    return code == CONNECTION_CLOSED or (code == INVALID_REQUEST and message == "Session terminated")
+    if code == CONNECTION_CLOSED or (code == INVALID_REQUEST and message == "Session terminated"):
+        return ConnectionGone()
+    return Unreachable(message) if code == UNREACHABLE else CallRefused(message)
 
 
 def _process(server: McpServer, stderr: TextIO) -> AbstractAsyncContextManager["TransportStreams"]:
@@ -181,8 +188,6 @@ def _process(server: McpServer, stderr: TextIO) -> AbstractAsyncContextManager["
 @asynccontextmanager
 async def _url(server: McpServer) -> AsyncIterator["TransportStreams"]:
     from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415  see `load`
-
-    from argentor_asgi.agent.mcp.bridge import http_client  # noqa: PLC0415  needs the extra
 
     headers = {name: secret.reveal() for name, secret in server.headers.items()}
     async with (

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  letters that look like others are what is tested
 from collections.abc import Iterable, Sequence
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from argentor_asgi import config
 from argentor_asgi.agent.guardrails import Guardrails, OutputGuard
 from argentor_asgi.agent.guardrails.screening import FINDINGS
-from argentor_asgi.agent.guardrails.window import HELD_CHARS
+from argentor_asgi.agent.guardrails.window import HELD_CHARS, STEP_CHARS
 from argentor_asgi.errors import OutputBlocked
 from argentor_asgi.protocol.llm import (
     Finish,
@@ -63,10 +64,47 @@ def chopped(text: str, places: Sequence[int]) -> list[str]:
 
 
 ATOMS = [
-    "a", "b.c", "@", "example.com", ".", " ", "  ", "\n", "-", "+", "(415) 555-0123", "+34 612 345 678", "4111", "1111",
-    CARD, "378282246310005", "DE89 3704 0044 0532 0130 00", "GB", "82", "078-05-1120", "12345678Z", "AB123456C", "0", "1",
-    "sk-", "abcd1234", "<", ">", "Blue", "heron", "ZEUS", "stop", "pp", "now", "it", "\u200b", "é", "卡", "４", "x" * 70,
-]  # fmt: skip
+    "a",
+    "b.c",
+    "@",
+    "example.com",
+    ".",
+    " ",
+    "  ",
+    "\n",
+    "-",
+    "+",
+    "(415) 555-0123",
+    "+34 612 345 678",
+    "4111",
+    "1111",
+    CARD,
+    "378282246310005",
+    "DE89 3704 0044 0532 0130 00",
+    "GB",
+    "82",
+    "078-05-1120",
+    "12345678Z",
+    "AB123456C",
+    "0",
+    "1",
+    "sk-",
+    "abcd1234",
+    "<",
+    ">",
+    "Blue",
+    "heron",
+    "ZEUS",
+    "stop",
+    "pp",
+    "now",
+    "it",
+    "\u200b",
+    "é",
+    "卡",
+    "４",
+    "x" * 70,
+]
 texts = st.lists(st.sampled_from(ATOMS), max_size=25).map("".join) | st.text("1 4@a.-+x\u200b", max_size=60)
 
 
@@ -123,7 +161,9 @@ def test_a_finding_is_told_before_the_text_that_it_is_about_and_not_quoted() -> 
 
 
 def test_a_block_lets_out_what_stands_before_it_and_no_more() -> None:
-    left = passed(GUARDS["block"].output(), map(TextPiece, "All is well. Now stop it, jo@example.com!" + " and on" * 50))
+    left = passed(
+        GUARDS["block"].output(), map(TextPiece, "All is well. Now stop it, jo@example.com!" + " and on" * 50)
+    )
     assert text_of(left) == "All is well. Now "
     assert [finding.rule for finding in findings(left)] == ["stop"]
 
@@ -151,13 +191,13 @@ def test_a_flagged_text_is_told_of_and_left_as_it_is() -> None:
 def test_text_leaves_as_soon_as_enough_follows_it() -> None:
     guard = GUARDS["default"].output()
     left = text_of(event for word in ["word "] * 40 for event in guard.feed(TextPiece(word)))
-    assert len(left) == 200 - 64
+    assert len(left) >= 200 - 64 - STEP_CHARS
 
 
 def test_text_without_spaces_flows_as_well() -> None:
     guard = GUARDS["default"].output()
     left = text_of(event for letter in "漢" * 400 for event in guard.feed(TextPiece(letter)))
-    assert len(left) == 400 - 64
+    assert len(left) >= 400 - 64 - STEP_CHARS
 
 
 def test_text_and_reasoning_are_looked_at_each_for_itself_and_keep_their_order() -> None:

@@ -3,11 +3,13 @@
 import asyncio
 import json
 import logging
+import time
 
 import pytest
 from mcp_house import HttpServer, Sourced, until
 
 from argentor_asgi.agent.mcp import bridge
+from argentor_asgi.agent.mcp.link import CALLS
 from argentor_asgi.agent_sections import McpServer
 from argentor_asgi.api_keys import Secret
 
@@ -71,7 +73,7 @@ async def test_a_server_that_is_not_there_yet_is_there_later_and_again_after_its
     running = HttpServer()
     async with Sourced(at(running.url)) as sourced:
         assert sourced.names == []
-        assert "MCP server demo: HttpFailed" in caplog.text
+        assert "takes no connection" in caplog.text
         await asyncio.to_thread(running.start)
         try:
             await sourced.up()
@@ -93,6 +95,7 @@ class Handshaking:
 
     def __init__(self):
         self.sessions, self.heard = [], []
+        self.waiting, self.go_on = asyncio.Event(), asyncio.Event()
 
     def forget(self):
         self.sessions = [None] * len(self.sessions)
@@ -103,6 +106,12 @@ class Handshaking:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
                 fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
                 body = await reader.readexactly(int(fields.get("content-length", "0")))
+                if b'"cut":true' in body:
+                    writer.close()
+                    return
+                if b'"wait":true' in body:
+                    self.waiting.set()
+                    await self.go_on.wait()
                 status, told, answered = self.answer(head.split(" ")[0], fields.get("mcp-session-id"), body)
                 data = json.dumps(answered).encode() if answered else b""
                 lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {len(data)}", *told]
@@ -148,6 +157,47 @@ async def test_a_session_that_its_server_forgot_is_made_anew_and_one_that_is_not
             assert (await sourced.call("demo_which")).content == "session-1"
         assert handshaking.heard[0] == "server/discover"
         assert handshaking.heard[-1] == "delete"
+
+
+async def test_a_server_that_died_unseen_is_found_out_by_the_next_call():
+    with HttpServer() as running:
+        async with Sourced(at(running.url)) as sourced:
+            await sourced.up()
+            await asyncio.to_thread(running.kill)
+            missed = await sourced.call("demo_add", a=1, b=2)
+            assert missed.is_error
+            assert "was not reached" in missed.content
+            await until(lambda: not sourced.source.connected["demo"])
+            await asyncio.to_thread(running.start)
+            await sourced.up()
+            assert (await sourced.call("demo_add", a=1, b=2)).content == "3"
+
+
+async def test_more_calls_than_there_are_places_wait_for_theirs():
+    with HttpServer() as running:
+        async with Sourced(at(running.url)) as sourced:
+            await sourced.up()
+            calls = [sourced.call("demo_nap", seconds=0.2) for _ in range(2 * CALLS + 1)]
+            began = time.monotonic()
+            assert {output.content for output in await asyncio.gather(*calls)} == {"woken"}
+            assert time.monotonic() - began >= 3 * 0.2
+
+
+async def test_a_request_that_fails_leaves_the_others_alone():
+    """The SDK gives up a connection for one request that fails; the bridge keeps that from it."""
+    handshaking = Handshaking()
+    listening = await asyncio.start_server(handshaking.serve, "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        async with Sourced(at(f"http://127.0.0.1:{port}/mcp")) as sourced:
+            await sourced.up()
+            going_on = asyncio.create_task(sourced.call("demo_which", wait=True))
+            await handshaking.waiting.wait()
+            cut = await sourced.call("demo_which", cut=True)
+            assert cut.is_error
+            handshaking.go_on.set()
+            assert (await going_on).content == "session-0"
+            assert handshaking.sessions == ["session-0"]
 
 
 async def test_where_nobody_may_connect_to_no_server_is(caplog):
