@@ -49,6 +49,10 @@ def fed():
     metrics.llm_failed_over()
     metrics.provide(lambda: {"argentor_llm_breaker_state": {("openai", "gpt"): 2.0}})
     metrics.provide(lambda: {"argentor_llm_breaker_rejected_total": {(): 4.0}})
+    metrics.provide(lambda: {"argentor_approvals_pending": {(): 2.0}})
+    metrics.provide(lambda: {"argentor_approvals_total": {("denied",): 3.0}})
+    metrics.guardrail_found("pii", "output", "warn")
+    metrics.guardrail_found("pii", "output", "warn")
     metrics.tool_ended("calculator", 0.001, False)
     metrics.tool_ended("calculator", 0.002, True)
     for reason in ("missing", "invalid", "forbidden"):
@@ -80,6 +84,13 @@ async def scraped_families(metrics, accept):
     body, content_type = await metrics.render(accept)
     parse = parse_openmetrics if content_type == OPENMETRICS else parse_text
     return {found.name + ("_total" if found.type == "counter" else ""): found for found in parse(body.decode())}
+
+
+async def test_findings_are_counted_by_rule_phase_and_what_became_of_them():
+    found = await scraped(fed())
+    labels = (("phase", "output"), ("rule", "pii"), ("severity", "warn"))
+    assert found["argentor_guardrail_findings_total"] == {labels: 2.0}
+    assert found["argentor_approvals_total"] == {(("outcome", "denied"),): 3.0}
 
 
 @pytest.mark.parametrize("accept", [None, "application/openmetrics-text"])
