@@ -73,6 +73,7 @@ class Automaton:
         self._first = frozenset({self._build(tree, _ACCEPT)})
         self._has_boundary = any(isinstance(state.by, Boundary) for state in self._states)
         self._sets: dict[tuple[_Groups, bool], _Set] = {}
+        self._leaps: dict[tuple[frozenset[int], str, bool], tuple[frozenset[int], bool]] = {}
         self._kept = 0
         if any(_ACCEPT in self._reach(self._first, is_boundary) for is_boundary in (True, False)):
             raise PatternRefused("it matches where nothing stands")
@@ -105,10 +106,10 @@ class Automaton:
         sources: list[int] = []
         taken: set[int] = set()
         for source, group in enumerate((*now.groups, self._first)):
-            reached = self._reach(group, now.after_word != in_word)
-            if accepts is None and _ACCEPT in reached:
+            after, is_accepting = self._leap(group, letter, now.after_word != in_word)
+            if accepts is None and is_accepting:
                 accepts = source
-            if behind := frozenset(self._step(reached, letter) - taken):
+            if behind := after - taken:
                 taken |= behind
                 groups.append(behind)
                 sources.append(source)
@@ -116,6 +117,19 @@ class Automaton:
         self._keep(1 + len(sources))
         now.moves[letter] = move
         return move
+
+    def _leap(self, group: frozenset[int], letter: str, is_boundary: bool) -> tuple[frozenset[int], bool]:
+        """Return where `letter` leads from the states of `group`, and whether a match ends before it; keep it, too."""
+        key = (group, letter, is_boundary)
+        if (known := self._leaps.get(key)) is not None:
+            return known
+        reached = self._reach(group, is_boundary)
+        states = (self._states[state] for state in reached)
+        after = (state.to for state in states if isinstance(state.by, Letter) and state.by.accepts(letter))
+        leap = (frozenset(to for each in after for to in each), _ACCEPT in reached)
+        self._keep(1 + len(leap[0]))
+        self._leaps[key] = leap
+        return leap
 
     def _set(self, groups: _Groups, after_word: bool) -> _Set:
         if (known := self._sets.get((groups, after_word))) is not None:
@@ -132,12 +146,8 @@ class Automaton:
             for each in self._sets.values():
                 each.moves.clear()
             self._sets.clear()
+            self._leaps.clear()
             self._kept = 0
-
-    def _step(self, states: Iterable[int], letter: str) -> set[int]:
-        """Return the states that `letter` leads to from `states`."""
-        known = (self._states[state] for state in states)
-        return {to for state in known if isinstance(state.by, Letter) and state.by.accepts(letter) for to in state.to}
 
     def _reach(self, states: Iterable[int], is_boundary: bool) -> set[int]:
         """Return `states` and what they lead to without a letter, here where a word begins or ends, or not."""
