@@ -206,40 +206,8 @@ def _services(
 ) -> Services:
     clock, metrics, drain, limits = tools.clock, tools.metrics, tools.drain, config.limits
     connections = Connections(limit=limits.connections, heartbeat_s=limits.heartbeat_s, clock=clock)
-    approvals = Approvals(
-        store=store,
-        audit=tools.audit,
-        clock=clock,
-        timeout_s=config.agent.approval_timeout_s,
-        announce=connections.announce,
-    )
-    metrics.provide(partial(_approval_rows, approvals))
-    runs = Runs(
-        store=store,
-        runner=agency.runner,
-        metrics=metrics,
-        audit=tools.audit,
-        clock=clock,
-        limit=limits.runs,
-        timeout_s=config.agent.run_timeout_s,
-        approvals=approvals,
-        budgets=agency.budgets,
-        lays_aside=not isinstance(store, MemoryStore),
-    )
+    runs = _runs(config, tools, agency, store, connections)
     streams = Streams()
-    dispatch = Dispatch(
-        runs=runs,
-        store=store,
-        clock=clock,
-        drain=drain,
-        message_bytes=limits.message_bytes,
-        model=agency.backend.model,
-        metrics=metrics,
-        audit=tools.audit,
-        guardrails=agency.guardrails,
-        budgets=agency.budgets,
-        limiter=tools.limiter,
-    )
     drain.hook("drain", "work", Stopping(runs=runs, streams=streams, connections=connections, drain=drain))
     drain.hook("cleanup", "audit", tools.audit.flush)
     drain.hook("final", "metrics", partial(_drained, metrics, drain))
@@ -251,7 +219,7 @@ def _services(
         backend=agency.backend,
         skills=agency.skills,
         runs=runs,
-        dispatch=dispatch,
+        dispatch=_dispatch(config, tools, agency, store, runs),
         connections=connections,
         streams=streams,
         keyring=_keyring(config, tools, store),
@@ -265,6 +233,46 @@ def _services(
         started_s=clock.monotonic(),
         started_at=clock.now(),
         openapi=openapi,
+    )
+
+
+def _runs(config: Config, tools: Equipment, agency: Agency, store: Store, connections: Connections) -> Runs:
+    """Return the runs of this process, which ask persons on the connections of their owners."""
+    approvals = Approvals(
+        store=store,
+        audit=tools.audit,
+        clock=tools.clock,
+        timeout_s=config.agent.approval_timeout_s,
+        announce=connections.announce,
+    )
+    tools.metrics.provide(partial(_approval_rows, approvals))
+    return Runs(
+        store=store,
+        runner=agency.runner,
+        metrics=tools.metrics,
+        audit=tools.audit,
+        clock=tools.clock,
+        limit=config.limits.runs,
+        timeout_s=config.agent.run_timeout_s,
+        approvals=approvals,
+        budgets=agency.budgets,
+        lays_aside=not isinstance(store, MemoryStore),
+    )
+
+
+def _dispatch(config: Config, tools: Equipment, agency: Agency, store: Store, runs: Runs) -> Dispatch:
+    return Dispatch(
+        runs=runs,
+        store=store,
+        clock=tools.clock,
+        drain=tools.drain,
+        message_bytes=config.limits.message_bytes,
+        model=agency.backend.model,
+        metrics=tools.metrics,
+        audit=tools.audit,
+        guardrails=agency.guardrails,
+        budgets=agency.budgets,
+        limiter=tools.limiter,
     )
 
 
