@@ -14,6 +14,7 @@ from argentor_asgi.asgi.websocket import WebSocket
 from argentor_asgi.errors import (
     BadRequest,
     BodyTooLarge,
+    BudgetExceeded,
     ContentFiltered,
     ContentRejected,
     ContextOverflow,
@@ -22,10 +23,15 @@ from argentor_asgi.errors import (
     EmptyInput,
     GatewayError,
     IdempotencyKeyReused,
+    InputBlocked,
     Internal,
     InvalidInput,
     MaxTurns,
+    OutputBlocked,
     Overloaded,
+    ProviderAuth,
+    ProviderBadRequest,
+    ProviderRateLimited,
     ProviderUnavailable,
     RateLimited,
     ReplayExpired,
@@ -56,6 +62,7 @@ from argentor_asgi.security.identity import Principal
 REFUSALS: tuple[type[GatewayError], ...] = (
     EmptyInput,
     ContentRejected,
+    InputBlocked,
     BodyTooLarge,
     SessionNotFound,
     SessionBusy,
@@ -63,6 +70,7 @@ REFUSALS: tuple[type[GatewayError], ...] = (
     Overloaded,
     Draining,
     RateLimited,
+    BudgetExceeded,
     StorageUnavailable,
 )
 FAILURES: tuple[type[GatewayError], ...] = (
@@ -71,9 +79,13 @@ FAILURES: tuple[type[GatewayError], ...] = (
     RunTimeout,
     MaxTurns,
     ToolFailed,
+    OutputBlocked,
     ContentFiltered,
     ContextOverflow,
     ProviderUnavailable,
+    ProviderRateLimited,
+    ProviderAuth,
+    ProviderBadRequest,
     StreamTruncated,
     Internal,
 )

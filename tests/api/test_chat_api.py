@@ -1,6 +1,7 @@
 """`argentor_asgi.api.chat`: statuses, shapes and headers of the doors to the agent."""
 
 import asyncio
+import re
 from uuid import UUID, uuid4
 
 import pytest
@@ -9,7 +10,20 @@ from doors import CHAT, STREAM, doors, streamed
 from recording import heard_of, sents
 from scripted_backend import Park, answer
 
-from argentor_asgi.errors import ContentFiltered, ProviderUnavailable, StorageUnavailable
+from argentor_asgi.compose import openapi
+from argentor_asgi.errors import (
+    BudgetExceeded,
+    ContentFiltered,
+    ContextOverflow,
+    InputBlocked,
+    OutputBlocked,
+    ProviderAuth,
+    ProviderBadRequest,
+    ProviderRateLimited,
+    ProviderUnavailable,
+    StorageUnavailable,
+    StreamTruncated,
+)
 from argentor_asgi.protocol.llm import Finish, TextPiece, ToolArgs, ToolEnd, ToolStart
 
 pytestmark = pytest.mark.slow
@@ -85,11 +99,35 @@ async def test_another_model_is_refused_by_pointing_at_it_and_the_one_that_is_se
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(ProviderUnavailable("no luck"), 502), (ContentFiltered(), 422), (StorageUnavailable(), 503)]
+    ("error", "status"),
+    [
+        (ProviderUnavailable("no luck"), 502),
+        (ProviderRateLimited(), 503),
+        (ProviderAuth(), 502),
+        (ProviderBadRequest(), 502),
+        (StreamTruncated(), 502),
+        (ContentFiltered(), 422),
+        (ContextOverflow(), 422),
+        (OutputBlocked(), 422),
+        (BudgetExceeded(), 429),
+        (StorageUnavailable(), 503),
+    ],
 )
-async def test_a_run_that_fails_is_a_problem_for_who_waits_for_one_answer(error, status):
+async def test_a_run_that_fails_is_a_declared_problem_for_who_waits_for_one_answer(error, status):
     async with doors([TextPiece("oh"), error]) as house:
         assert code_of(await house.post(CHAT, {"message": "x"})) == (status, error.code)
+    assert error.code in declared(CHAT, status)
+
+
+@pytest.mark.parametrize("target", [CHAT, STREAM])
+def test_what_a_message_may_be_refused_with_is_declared(target):
+    assert all(error.code in declared(target, error.status) for error in (InputBlocked, BudgetExceeded))
+
+
+def declared(target, status):
+    """Return which codes the description has for this status of a POST."""
+    words = openapi()["paths"][target]["post"]["responses"][str(status)]["description"]
+    return re.findall(r"^`([a-z_]+)`:", words, re.MULTILINE)
 
 
 async def test_a_run_that_takes_too_long_is_504():

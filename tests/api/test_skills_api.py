@@ -36,6 +36,21 @@ async def test_a_skill_is_shown_with_the_schema_of_its_arguments():
         assert (shown["required_capabilities"], shown["effect"]) == ([], "read")
 
 
+@skill("wipe", "Wipes a disk.", effect="write", needs_approval=True, risk_level="critical", parallel_safe=False)
+def wipe(disk: str) -> str:
+    """Pretend to."""
+    return disk
+
+
+async def test_a_skill_says_whether_it_needs_a_person_and_what_its_calls_do():
+    async with doors(skills=[dog_years, wipe]) as house:
+        told = {}
+        for name in ("dog_years", "wipe"):
+            shown = (await house.get(f"{SKILLS}/{name}")).json()
+            told[name] = [shown[field] for field in ("effect", "needs_approval", "risk_level", "parallel_safe")]
+        assert told == {"dog_years": ["read", False, "low", True], "wipe": ["write", True, "critical", False]}
+
+
 async def test_an_unknown_skill_is_404_with_its_name_cut_to_a_sane_length():
     async with doors() as house:
         for name in ("cat_years", "x" * 500):
