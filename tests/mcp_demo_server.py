@@ -14,6 +14,7 @@ from typing import Any
 from mcp.server.mcpserver import Context, Image, MCPServer
 
 server = MCPServer("demo", log_level="CRITICAL")
+sleepers: set[object] = set()
 
 
 @server.tool()
@@ -48,9 +49,12 @@ async def slow(path: str) -> str:
 
 @server.tool(structured_output=False)
 async def nap(seconds: float) -> str:
-    """Sleep a little."""
+    """Sleep a little, and say how many slept when this one fell asleep."""
+    sleepers.add(sleeper := object())
+    asleep = len(sleepers)
     await asyncio.sleep(seconds)
-    return "woken"
+    sleepers.discard(sleeper)
+    return str(asleep)
 
 
 @server.tool(structured_output=False)

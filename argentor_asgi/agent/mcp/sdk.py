@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TextIO
 
-from argentor_asgi.agent.mcp.bridge import UNREACHABLE, http_client
 from argentor_asgi.agent_sections import McpServer
 from argentor_asgi.errors import ConfigError
 from argentor_asgi.protocol.schema import JsonObject, JsonValue
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 
 PAGES: Final = 100
 """How many pages of tools one server is asked for."""
+
+UNREACHABLE: Final = -32097
+"""The JSON-RPC code of the error in the place of an answer that did not come, of those that servers may make up."""
 
 log = logging.getLogger("argentor.mcp")
 
@@ -189,9 +191,11 @@ def _process(server: McpServer, stderr: TextIO) -> AbstractAsyncContextManager["
 async def _url(server: McpServer) -> AsyncIterator["TransportStreams"]:
     from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415  see `load`
 
+    from argentor_asgi.agent.mcp.bridge import http_client  # noqa: PLC0415  needs the extra
+
     headers = {name: secret.reveal() for name, secret in server.headers.items()}
     async with (
-        http_client(headers, server.timeout_s) as client,
+        http_client(headers, server.timeout_s, unreachable=UNREACHABLE) as client,
         streamable_http_client(str(server.url), http_client=client) as streams,
     ):
         yield streams

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import time
 
 import pytest
 from mcp_house import HttpServer, Sourced, until
@@ -73,7 +72,7 @@ async def test_a_server_that_is_not_there_yet_is_there_later_and_again_after_its
     running = HttpServer()
     async with Sourced(at(running.url)) as sourced:
         assert sourced.names == []
-        assert "takes no connection" in caplog.text
+        assert "no connection could be made" in caplog.text
         await asyncio.to_thread(running.start)
         try:
             await sourced.up()
@@ -177,10 +176,8 @@ async def test_more_calls_than_there_are_places_wait_for_theirs():
     with HttpServer() as running:
         async with Sourced(at(running.url)) as sourced:
             await sourced.up()
-            calls = [sourced.call("demo_nap", seconds=0.2) for _ in range(2 * CALLS + 1)]
-            began = time.monotonic()
-            assert {output.content for output in await asyncio.gather(*calls)} == {"woken"}
-            assert time.monotonic() - began >= 3 * 0.2
+            napping = await asyncio.gather(*(sourced.call("demo_nap", seconds=0.1) for _ in range(2 * CALLS + 1)))
+            assert 1 < max(int(output.content) for output in napping) <= CALLS
 
 
 async def test_a_request_that_fails_leaves_the_others_alone():
