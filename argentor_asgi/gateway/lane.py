@@ -60,12 +60,15 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """What a run that goes on after a restart was asking: its approvals by call id, and what its log has of them."""
+    """What a run that goes on after a restart was asking: its approvals by call id, and what its log has of them.
 
-    resumed: Resumed
-    approvals: Mapping[str, Approval]
-    told: frozenset[str]
-    resolved: frozenset[str]
+    `resumed`: None for one that was queued, and so begins with its turn.
+    """
+
+    resumed: Resumed | None = None
+    approvals: Mapping[str, Approval] = field(default_factory=dict)
+    told: frozenset[str] = frozenset()
+    resolved: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +79,7 @@ class Order:
     the caller's `traceparent`. `grant`: takes what the run holds of its caller's limits; it is asked only when the
     run gets a place, and raises what refuses one; `budget` likewise makes the run's. `notices`: the first events after
     `run_started`. `may_ask`: whether a person can be asked to approve its calls.
-    `recalled`: set for a run that goes on after a restart: it and its message are stored already.
+    `recalled`: set for a run that goes on after a restart: it is stored already, and its message unless it was queued.
     """
 
     run: Run

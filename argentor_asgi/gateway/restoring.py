@@ -3,35 +3,49 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from uuid import uuid4
 
 from argentor_asgi.agent.run_context import Resumed
 from argentor_asgi.gateway.lane import Order, Recalled, scope_of_run
 from argentor_asgi.gateway.run_log import READ_EVENTS
 from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.protocol.history import open_calls
+from argentor_asgi.protocol.messages import Message, Part
 from argentor_asgi.protocol.schema import restore
 from argentor_asgi.sessions.session import Approval, Run, Store
 
 
 async def orders(store: Store, now: datetime) -> Sequence[Order]:
-    """Return the stored runs that wait for a person and can go on; those that cannot have ended as `interrupted`.
+    """Return the stored runs that wait for a person, or behind one who does, and can go on, in their order.
 
+    Those that cannot have ended as `interrupted`, and so have those behind them.
     From then on none is stored as waiting: what it asks for may have been decided, so a crash ends it rather than run
     its calls twice. It waits again as soon as it asks again. Raises `StorageUnavailable`.
     """
-    found, lost = [], 0
-    for run in await store.waiting_runs():
+    found: dict[str, Order] = {}
+    runs = await store.waiting_runs()
+    waiting = [run for run in runs if run.status == "waiting_approval"]
+    for run in waiting:
         order = await _order(store, run)
         if order is None:
             await store.save_run(replace(run, status="running"))
-            lost += 1
         else:
-            found.append(order)
-    if lost:
+            found[run.session_id] = order
+    if len(found) < len(waiting):
         await store.interrupt_live(now)
-    for order in found:
+    for order in found.values():
         await store.save_run(order.run)
-    return found
+    behind = [
+        _behind(run, found[run.session_id], now) for run in runs if run.status == "queued" and run.session_id in found
+    ]
+    return [*found.values(), *behind]
+
+
+def _behind(run: Run, first: Order, now: datetime) -> Order:
+    """Return how a queued run goes on, behind the first one of its session, whose owner may approve calls."""
+    parts = (Part("text", text=run.input),)
+    message = Message(str(uuid4()), "user", run.input, run.session_id, now, parts)
+    return replace(first, run=run, message=message, recalled=Recalled())
 
 
 async def _order(store: Store, run: Run) -> Order | None:

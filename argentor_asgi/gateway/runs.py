@@ -189,7 +189,8 @@ class Runs:
         found = await orders(self._store, self._clock.now())
         for order in found:
             budget = unbudgeted if self._budgets is None else partial(self._budgets.resumed, order.run)
-            live = self._place(replace(order, budget=budget), None)
+            lane = self._lanes.get((scope_of_run(order.run), order.session.id))
+            live = self._place(replace(order, budget=budget), lane)
             self.approvals.adopt(live)
             live.task = asyncio.create_task(self._work(live, order.session), name=f"run {live.run.id}")
         return len(found)
@@ -214,11 +215,17 @@ class Runs:
         await self.approvals.settled()
 
     def _lay_aside(self, live: LiveRun) -> None:
-        """End the work on a run that waits for a person, as if it went on waiting; not where words wait behind it."""
-        if not live.cancel_reason and not live.context.steering and not self._lanes[live.lane].waiting:
-            live.context.is_laid_aside = True
-            live.context.is_listening = False
-            self._stop(live, SHUTDOWN)
+        """End the work on a run that waits for a person, and on those behind it, as if they went on waiting.
+
+        Not where words are left for its next safe point: they are in memory alone, and go into its session as it ends.
+        """
+        if live.context.steering or live.cancel_reason:
+            return
+        for each in (live, *self._lanes[live.lane].waiting):
+            if not each.cancel_reason:
+                each.context.is_laid_aside = True
+                each.context.is_listening = False
+                self._stop(each, SHUTDOWN)
 
     def _owned(self, scope: Scope, run_id: str) -> LiveRun | None:
         """Return the live run when it is the scope's own; raises `RunNotFound` for a foreign one."""
@@ -306,7 +313,7 @@ class Runs:
         """Let the run have its turn and its work; return its terminal event, whatever happened."""
         run = live.run
         try:
-            if live.recalled is None:
+            if not run.last_seq:
                 await live.recorder.emit(RunStarted(run.id, run.session_id, run.model, run.created_at))
             if not live.is_stopped:
                 live.is_cancellable = True

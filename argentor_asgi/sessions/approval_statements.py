@@ -15,8 +15,12 @@ APPROVAL_COLUMNS: Final = (
     "id, run_id, session_id, tenant, owner, call_id, tool, arguments, risk_level, description, created_at, expires_at, "
     "status, reviewer, reason, edited_arguments, decided_at"
 )
-WAITING_SQL: Final = "status IN ('queued', 'running', 'waiting_approval') AND status = 'waiting_approval'"
-"""The runs that wait for a person, said so that SQLite uses the index of live runs."""
+_LIVE_SQL: Final = "status IN ('queued', 'running', 'waiting_approval')"
+WAITING_SQL: Final = (
+    "status = 'waiting_approval' OR status = 'queued' AND session_id IN "
+    f"(SELECT session_id FROM runs WHERE {_LIVE_SQL} AND status = 'waiting_approval')"
+)
+"""Which of the live runs wait for a person, themselves or behind one in their session."""
 
 _DECISION: Final = "status, reviewer, reason, edited_arguments, decided_at"
 _INSERT: Final = (
@@ -47,7 +51,7 @@ def cancel_approvals(db: sqlite3.Connection, run_id: str, now: int) -> None:
 
 def waiting_runs(db: sqlite3.Connection) -> Sequence[Run]:
     """Do what `ApprovalStore.waiting_runs` says."""
-    found = db.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE {WAITING_SQL} ORDER BY created_at, id")
+    found = db.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE {_LIVE_SQL} AND ({WAITING_SQL}) ORDER BY created_at, id")
     return [run_of(row) for row in found]
 
 

@@ -5,7 +5,7 @@ what is returned is not to be changed.
 """
 
 from bisect import bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from datetime import datetime
 from operator import attrgetter
@@ -208,8 +208,8 @@ class MemoryStore(MemoryKeys, MemoryApprovals):
     async def interrupt_live(self, now: datetime) -> int:
         """End what is live."""
         live = [log for log in self._runs.values() if log.run.status in LIVE]
-        queued = {log.run.session_id for log in live if log.run.status == "queued"}
-        lost = [log for log in live if log.run.status != "waiting_approval" or log.run.session_id in queued]
+        kept = {run.id for run in await self.waiting_runs()}
+        lost = [log for log in live if log.run.id not in kept]
         for log in sorted(lost, key=lambda log: rules.key_of(log.run)):
             self._cancel_approvals(log.run.id, now)
             if log.is_unsaid:
@@ -232,9 +232,11 @@ class MemoryStore(MemoryKeys, MemoryApprovals):
         self._change(found, run)
 
     async def waiting_runs(self) -> Sequence[Run]:
-        """Return the runs that wait for a person."""
-        waiting = [log.run for log in self._runs.values() if log.run.status == "waiting_approval"]
-        return sorted(waiting, key=rules.key_of)
+        """Return the runs that wait for a person, and those behind them."""
+        runs = [log.run for log in self._runs.values()]
+        waiting = {run.session_id for run in runs if run.status == "waiting_approval"}
+        found = [run for run in runs if run.status == "waiting_approval" or _is_behind(run, waiting)]
+        return sorted(found, key=rules.key_of)
 
     async def usage_since(self, moment: datetime) -> Sequence[tuple[Scope, Used]]:
         """Add up what the runs updated since used."""
@@ -387,3 +389,7 @@ class MemoryStore(MemoryKeys, MemoryApprovals):
             run = self._runs.pop(run_id).run
             self._forget_approvals(run_id)
             unlist(self._run_keys, scope_of(run), rules.key_of(run))
+
+
+def _is_behind(run: Run, sessions: Container[str]) -> bool:
+    return run.status == "queued" and run.session_id in sessions

@@ -285,8 +285,8 @@ class RunStore(Protocol):
     async def interrupt_live(self, now: datetime) -> int:
         """Mark every run that is still live as `interrupted`, at start after a crash; return how many there were.
 
-        Not one that is `waiting_approval`, unless a message is queued behind it: it goes on waiting, see
-        `waiting_runs`. What the others still asked a person is `cancelled`.
+        Not one that is `waiting_approval`, nor those queued behind it in its session: they go on, see `waiting_runs`.
+        What the others still asked a person is `cancelled`.
 
         Each gets a `tool_call_end` without arguments for every call that is open, then a terminal `error` event of code
         `interrupted`, numbered after its last stored one; the message of a queued run is appended to its session, so
@@ -340,7 +340,10 @@ class ApprovalStore(Protocol):
         ...
 
     async def waiting_runs(self) -> Sequence[Run]:
-        """Return the runs that are `waiting_approval`, oldest first: at start, those that a stop or crash left."""
+        """Return the runs that are `waiting_approval` and those queued behind one in its session, oldest first.
+
+        At start these are what a stop or crash left.
+        """
         ...
 
 

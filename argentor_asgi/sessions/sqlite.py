@@ -301,7 +301,7 @@ class SqliteStore:
         return await self._read().many(approval_of, _APPROVALS_OF_RUN, (run_id,), start=(-1,), limit=_ALL_OF_RUN)
 
     async def waiting_runs(self) -> Sequence[Run]:
-        """Return the runs that wait for a person."""
+        """Return the runs that wait for a person, and those behind them."""
         return await self._write(approval_statements.waiting_runs)
 
     # --- usage, pruning ------------------------------------------------------------------------------------------

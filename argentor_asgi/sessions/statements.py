@@ -11,7 +11,7 @@ from typing import Final
 
 from argentor_asgi.errors import SessionNotFound, StaleSession
 from argentor_asgi.protocol.events import LoggedEvent
-from argentor_asgi.sessions.approval_statements import add_approvals, cancel_approvals
+from argentor_asgi.sessions.approval_statements import WAITING_SQL, add_approvals, cancel_approvals
 from argentor_asgi.sessions.key_statements import prune_keys
 from argentor_asgi.sessions.rows import (
     CLAIM_COLUMNS,
@@ -38,11 +38,6 @@ PRUNE_ROWS: Final = 1000
 PRUNE_OWNERS: Final = 16
 """How many runs or sessions one step of pruning empties, so that other writers wait for milliseconds only."""
 LIVE_SQL: Final = "status IN ('queued', 'running', 'waiting_approval')"
-LOST_SQL: Final = (
-    "(status != 'waiting_approval' OR session_id IN (SELECT session_id FROM runs WHERE status = 'queued' AND "
-    f"{LIVE_SQL}))"
-)
-"""Which of the live runs a crash ends: not those that wait for a person, unless a message is queued behind."""
 
 _INSERT_SESSION: Final = f"INSERT INTO sessions ({SESSION_COLUMNS}) VALUES ({marks(SESSION_COLUMNS)})"
 _INSERT_MESSAGE: Final = f"INSERT INTO messages ({MESSAGE_COLUMNS}) VALUES ({marks(MESSAGE_COLUMNS)})"
@@ -171,7 +166,7 @@ def request_approvals(db: sqlite3.Connection, run: Run, approvals: Sequence[Appr
 def interrupt_live(db: sqlite3.Connection, now: datetime) -> int:
     """Do what `RunStore.interrupt_live` says."""
     found = db.execute(
-        f"SELECT {RUN_COLUMNS}, is_unsaid FROM runs WHERE {LIVE_SQL} AND {LOST_SQL} ORDER BY created_at, id"
+        f"SELECT {RUN_COLUMNS}, is_unsaid FROM runs WHERE {LIVE_SQL} AND NOT ({WAITING_SQL}) ORDER BY created_at, id"
     ).fetchall()
     for row in found:
         run = run_of(row)

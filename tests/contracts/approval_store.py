@@ -201,15 +201,24 @@ class ApprovalStoreContract(FreshStores):
         await store.save_run(a_run("r1", "s1", OTHERS[0]))
         assert [run.id for run in await store.waiting_runs()] == ["r3", "r2", "r0"]
 
-    async def test_a_crash_ends_a_run_that_waits_with_a_message_queued_behind_it(self, store):
+    async def test_a_crash_leaves_alone_what_is_queued_behind_a_run_that_waits(self, store):
+        await ask(store, an_approval())
+        await begin(store, a_run("other", "s2"))
+        for number, session in ((2, "s"), (1, "s"), (3, "s2")):
+            queued = a_run(f"q{number}", session, at=START + timedelta(number), status="queued", input=f"{number}")
+            await store.begin_run(queued, session=a_session(session), message=None)
+        assert await store.interrupt_live(LATER) == 2
+        assert [run.id for run in await store.waiting_runs()] == ["r", "q1", "q2"]
+        assert [message.content for message in await store.messages("s", limit=ALL)] == ["hello"]
+        assert [message.content for message in await store.messages("s2", limit=ALL)] == ["hello", "3"]
+        assert {(await store.get_run(ME, name)).status for name in ("other", "q3")} == {"interrupted"}
+
+    async def test_a_crash_cancels_what_was_asked_by_runs_that_it_ends(self, store):
         await ask(store, an_approval("a"), an_approval("b"))
         await store.decide_approval(decided(an_approval("b")))
-        behind = a_run("r2", "s", at=START + timedelta(1), status="queued")
-        await store.begin_run(behind, session=a_session(), message=None)
-        assert await store.interrupt_live(LATER) == 2
-        assert list(await store.waiting_runs()) == []
-        assert {(await store.get_run(ME, name)).status for name in ("r", "r2")} == {"interrupted"}
-        ended = [(await store.get_approval(ME, name)) for name in "ab"]
+        await store.save_run(a_run())
+        assert await store.interrupt_live(LATER) == 1
+        ended = [await store.get_approval(ME, name) for name in "ab"]
         assert [approval.status for approval in ended] == ["cancelled", "approved"]
         assert ended[0] == decided(an_approval("a"), "cancelled", reviewer=None)
 

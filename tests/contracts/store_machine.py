@@ -146,8 +146,13 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def crash(self):
         live = [run for _, run in sorted(self.runs.items()) if run["status"] in LIVE]
-        queued = {run["session"] for run in live if run["status"] == "queued"}
-        lost = [run for run in live if run["status"] != "waiting_approval" or run["session"] in queued]
+        waiting = {run["session"] for run in live if run["status"] == "waiting_approval"}
+        kept = [
+            run
+            for run in live
+            if run["status"] == "waiting_approval" or (run["status"] == "queued" and run["session"] in waiting)
+        ]
+        lost = [run for run in live if run not in kept]
         assert self.sure(self.store.interrupt_live(START)) == len(lost)
         for run in lost:
             self.said[run["session"]] += ["in"] if run["unsaid"] else []

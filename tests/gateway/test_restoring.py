@@ -33,9 +33,9 @@ async def waiting(*call_ids, **settings):
     return room, run
 
 
-async def restarted(room, way, *scripts, **more):
+async def restarted(room, way, *scripts, count=1, **more):
     again = await room.after_stop(*scripts, **more) if way == "stop" else room.after_kill(*scripts, **more)
-    assert await again.restored() == 1
+    assert await again.restored() == count
     return again
 
 
@@ -279,14 +279,51 @@ async def test_a_run_that_begins_to_wait_while_the_gateway_stops_is_laid_aside_t
     assert once_each(await again.record(run))
 
 
-@pytest.mark.parametrize("behind", ["steer", "enqueue"])
-async def test_words_behind_a_run_that_waits_are_kept_and_the_run_is_not(behind):
+async def test_words_left_for_a_run_that_waits_are_kept_and_the_run_is_not():
+    """They are in memory alone, so the stop has the run end, which writes them into the session."""
     room, run = await waiting()
-    later = await room.start("and this", on_busy=behind)
+    await room.start("and this", on_busy="steer")
     await soon(room.runs.drain(0))
-    assert {(await room.run(each)).status for each in (run, later)} == {"cancelled"}
+    assert (await room.run(run)).status == "cancelled"
     assert [message.content for message in await room.said() if message.role == "user"] == ["hi", "and this"]
     assert of(await room.record(run), "cancelled")[0]["reason"] == SHUTDOWN
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_messages_behind_a_run_that_waits_have_their_turn_after_it_as_before(way):
+    room, run = await waiting()
+    behind = [await room.start(text, on_busy="enqueue") for text in ("second", "third")]
+    again = await restarted(room, way, answer("sent"), asking("c2"), answer("2"), answer("3"), count=3)
+    assert [message.content for message in await again.said() if message.role == "user"] == ["hi"]
+    assert [(await again.run(each)).status for each in behind] == ["queued", "queued"]
+    await again.decide(await again.asked())
+    assert (await again.ended(run)).text == "sent"
+    await again.decide(await again.asked())
+    assert [(await again.ended(each)).text for each in behind] == ["2", "3"]
+    for each in (run, *behind):
+        assert once_each(await again.record(each))
+    assert [message.content for message in await again.said() if message.role == "user"] == ["hi", "second", "third"]
+    assert len(again.sent) == 2
+
+
+async def test_a_queued_message_that_was_cancelled_before_the_stop_has_no_turn():
+    room, run = await waiting()
+    behind = await room.start("second", on_busy="enqueue")
+    await room.runs.cancel(scope_of(ME), behind.id, "never mind")
+    again = await restarted(room, "stop")
+    assert (await again.run(behind)).status == "cancelled"
+    await again.decide(await again.asked())
+    assert once_each(await again.record(run))
+
+
+async def test_what_is_queued_behind_a_run_that_cannot_go_on_ends_with_it():
+    room, run = await waiting()
+    behind = await room.start("second", on_busy="enqueue")
+    again = room.after_kill()
+    await again.store.append(again.session, [a_message("from nowhere", again.session)])
+    assert await again.restored() == 0
+    assert {(await again.run(each)).status for each in (run, behind)} == {"interrupted"}
+    assert (await again.said())[-1].content == "second"
 
 
 async def test_where_nothing_is_kept_a_stop_cancels_what_waits():
