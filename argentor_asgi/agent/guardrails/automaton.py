@@ -21,9 +21,9 @@ from argentor_asgi.agent.guardrails.patterns import (
     is_word,
 )
 
-STATES = 256
-"""How many states a pattern may have: about one for each character that it can match, repeats written out."""
-KEPT = 50_000
+STATES = 512
+"""How many states a pattern may have: one for each character that it can match, repeats written out, and each fork."""
+KEPT = 20_000
 """How many states of sets are kept at hand; beyond that all are forgotten, and made again as they are needed."""
 
 _ACCEPT = 0
@@ -165,8 +165,8 @@ class Automaton:
     def _build(self, node: Node, to: int) -> int:
         """Return the state from which `node` leads to the state `to`."""
         self._built += 1
-        if self._built > 4 * STATES:
-            raise PatternRefused(f"it is too large: its repeats written out have more than {STATES} parts")
+        if len(self._states) > STATES or self._built > 4 * STATES:
+            raise PatternRefused(f"it is too large: with its repeats written out it has more than {STATES} states")
         if isinstance(node, Series):
             for part in reversed(node.parts):
                 to = self._build(part, to)
@@ -191,8 +191,6 @@ class Automaton:
         return to
 
     def _add(self, by: Letter | Boundary | None, *to: int) -> int:
-        if len(self._states) > 2 * STATES:
-            raise PatternRefused(f"it is too large: its repeats written out have more than {STATES} parts")
         self._states.append(_State(by, to))
         return len(self._states) - 1
 

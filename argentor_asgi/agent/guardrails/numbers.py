@@ -54,6 +54,8 @@ _CHECK_LETTERS = "trwagmyfpdxbnjzsqvhlcke"
 _WORDS = "aey"
 """Letters that are words by themselves: behind a number and a space they belong to the sentence."""
 
+_DOUBLED = dict(zip("0123456789", (0, 2, 4, 6, 8, 1, 3, 5, 7, 9), strict=True))
+"""What a doubled digit counts in Luhn's sum: the sum of its own digits."""
 _TO_19 = (16, 17, 18, 19)
 _ANY = (13, 14, 15, *_TO_19)
 _ISSUERS = (
@@ -114,11 +116,12 @@ def _cards(folded: str, start: int) -> Iterator[Span]:
 def _card_end(folded: str, at: int) -> int:
     """Return where the longest card number from `at` ends that is not inside a longer number; 0 if there is none."""
     run = _CARD_RUN.match(folded, at)
-    places = [place for place, letter in enumerate(run[0], at + 1) if letter not in " -"] if run else []
-    digits = "".join(folded[place - 1] for place in places)
+    digits = run[0].replace(" ", "").replace("-", "") if run else ""
     for length in reversed(_card_lengths(digits)):
-        if length <= len(digits) and not _goes_on(folded, places[length - 1]) and _luhn(digits[:length]) % 10 == 0:
-            return places[length - 1]
+        if length <= len(digits) and _luhn(digits[:length]) % 10 == 0:
+            ends = [end for end, letter in enumerate(folded[at : at + NUMBER_CHARS], at + 1) if letter not in " -"]
+            if not _goes_on(folded, ends[length - 1]):
+                return ends[length - 1]
     return 0
 
 
@@ -202,8 +205,7 @@ def is_iban(compact: str) -> bool:
 
 
 def _luhn(digits: str) -> int:
-    doubled = (int(digit) * 2 for digit in digits[-2::-2])
-    return sum(int(digit) for digit in digits[::-2]) + sum(value - 9 if value > 9 else value for value in doubled)  # noqa: PLR2004  the digits of a number
+    return sum(map(int, digits[-1::-2])) + sum(map(_DOUBLED.__getitem__, digits[-2::-2]))
 
 
 def _is_spanish(match: re.Match[str]) -> bool:

@@ -142,4 +142,4 @@ def test_a_role_elsewhere_stays(text: str) -> None:
 )
 def test_a_hostile_text_costs_each_place_a_constant(piece: str) -> None:
     """Every repeat of the patterns is bounded: with one that is not, this takes minutes."""
-    assert found((piece * 100_000)[:50_000], RESULTS) == []
+    assert found((piece * 100_000)[:100_000], RESULTS) == []
