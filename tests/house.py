@@ -13,6 +13,7 @@ from argentor_asgi.agent.runner import AgentRunner
 from argentor_asgi.agent.skills import SkillRegistry
 from argentor_asgi.agent.work import Kit
 from argentor_asgi.config import Agent, Capabilities
+from argentor_asgi.gateway.approvals import Approvals
 from argentor_asgi.gateway.dispatch import Ask, Dispatch, scope_of
 from argentor_asgi.gateway.runs import Runs
 from argentor_asgi.ops.clock import SystemClock
@@ -70,6 +71,7 @@ class House:
             clock=clock,
             limit=limit,
             timeout_s=timeout_s,
+            approvals=Approvals(store=self.store, audit=audit, clock=clock, timeout_s=300.0),
         )
         self.dispatch = Dispatch(
             runs=self.runs,

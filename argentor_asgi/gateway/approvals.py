@@ -62,7 +62,7 @@ class Approvals:
         store: Store,
         audit: Audit,
         clock: Clock,
-        timeout_s: float = 300.0,
+        timeout_s: float,
         announce: Announce = nobody,
         limit: int = PENDING,
     ) -> None:

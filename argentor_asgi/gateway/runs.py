@@ -62,17 +62,17 @@ class Runs:
         clock: Clock,
         limit: int,
         timeout_s: float,
-        approvals: Approvals | None = None,
+        approvals: Approvals,
         budgets: Budgets | None = None,
         lays_aside: bool = False,
     ) -> None:
         """Hold at most `limit` live runs, each at most `timeout_s` seconds of work.
 
-        `approvals`: where they ask a person, None for one of its own, that announces nothing. `budgets`:
-        what runs that go on after a start may still use, None where nobody counts. `lays_aside`: whether a
-        run that waits for a person when the gateway stops goes on after the next start, since the store keeps it.
+        `approvals`: where they ask a person. `budgets`: what runs that go on after a start may still use, None where
+        nobody counts. `lays_aside`: whether a run that waits for a person when the gateway stops goes on after the next
+        start, since the store keeps it.
         """
-        self.approvals = Approvals(store=store, audit=audit, clock=clock) if approvals is None else approvals
+        self.approvals = approvals
         self._store = store
         self._runner = runner
         self._metrics = metrics
