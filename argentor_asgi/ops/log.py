@@ -1,6 +1,7 @@
 """What the gateway logs, as JSON lines for machines or lines for people.
 
-Only the gateway's own loggers are touched, never the root: an embedding application keeps its logging.
+Only the gateway's own loggers are touched, and those of `FOREIGN`, never the root: an embedding application keeps its
+logging.
 """
 
 import json
@@ -13,6 +14,8 @@ from typing import Literal, TextIO
 
 LOGGER = "argentor"
 """The logger that `configure` sets up; each part of the gateway logs to a child of it."""
+FOREIGN = ("client", "httpx2", "mcp")
+"""The loggers of the MCP SDK: what they write holds whole URLs and whatever a server's process prints."""
 VALUE_CHARACTERS = 10_000
 """How much of one message, value or traceback is written."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
@@ -23,7 +26,8 @@ Format = Literal["auto", "json", "console"]
 def configure(format: Format, level: str) -> None:  # noqa: A002  named as the setting is
     """Write the gateway's events to stderr from `level` on (`debug`, `info`, `warning`, `error`).
 
-    `auto` is `console` on a terminal and `json` elsewhere. Called again, it replaces what it set up.
+    `auto` is `console` on a terminal and `json` elsewhere. Called again, it replaces what it set up. What `FOREIGN`
+    loggers say is dropped; the gateway says itself what comes of it.
     """
     terminal = is_console(format, sys.stderr)
     handler = _Handler(sys.stderr)
@@ -32,6 +36,9 @@ def configure(format: Format, level: str) -> None:  # noqa: A002  named as the s
     logger.handlers = [*(each for each in logger.handlers if not isinstance(each, _Handler)), handler]
     logger.setLevel(level.upper())
     logger.propagate = False
+    for name in FOREIGN:
+        logging.getLogger(name).propagate = False
+        logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # generic for mypy alone

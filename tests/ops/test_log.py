@@ -127,3 +127,10 @@ def test_whatever_is_logged_stays_on_one_line(message: str, value: str, kind: lo
     line = formatter.format(record)
     assert len(line.splitlines()) == 1
     assert line.encode(sys.stderr.encoding or "utf-8", "backslashreplace")
+
+
+def test_what_the_mcp_sdk_logs_is_dropped(capsys):
+    log.configure("json", "info")
+    for name in log.FOREIGN:
+        logging.getLogger(f"{name}.part").error("https://example.com/?key=secret")
+    assert capsys.readouterr() == ("", "")
