@@ -6,8 +6,8 @@ Every check that it has is on, with these exceptions:
   sends one wrong key after the other, where the check wants 401; `test_routes_guarded` walks every route instead.
 - `positive_data_acceptance` takes more statuses where a good request may still be refused for what no schema can say: a
   cursor that this gateway did not make, a model that it does not serve, an Idempotency-Key used for another body, a
-  session that is busy, a run that is nobody's, a plan that is not configured, an integer of more than 64 bits in a
-  member that nobody reads, a control character in a path.
+  session that is busy, a run that is nobody's, a plan that is not configured, edited arguments for a call that may not
+  run, an integer of more than 64 bits in a member that nobody reads, a control character in a path.
 """
 
 import subprocess
@@ -35,7 +35,9 @@ database = "none"
 expected-statuses = ["2xx", "404"]
 
 [[operations]]
-include-path = ["/api/v1/sessions", "/api/v1/runs", "/api/v1/audit/logs", "/api/v1/audit/violations"]
+include-path = [
+  "/api/v1/sessions", "/api/v1/runs", "/api/v1/approvals", "/api/v1/audit/logs", "/api/v1/audit/violations",
+]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "422"]
 
 [[operations]]
@@ -43,7 +45,7 @@ include-path = ["/api/v1/agent/chat", "/api/v1/chat/stream"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "404", "409", "422"]
 
 [[operations]]
-include-path-regex = "^/api/v1/(keys|skills/)"
+include-path-regex = "^/api/v1/(keys|skills/|approvals/)"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "404", "422"]
 
 [checks.ignored_auth]
