@@ -134,9 +134,13 @@ async def doors(
     store: FaultyStore | None = None,
     drain_s: float = 4.0,
     total_s: float = 30.0,
+    tables: dict | None = None,
     **more: object,
 ) -> AsyncIterator[Doors]:
-    """Hold a gateway between its start and its stop; at the end whatever is parked is released."""
+    """Hold a gateway between its start and its stop; at the end whatever is parked is released.
+
+    `tables`: further ones of its configuration.
+    """
     backend, store = ScriptedBackend(*scripts), store or FaultyStore()
     config = Config(
         storage=Storage(url="memory://"),
@@ -145,6 +149,7 @@ async def doors(
         agent=Agent(**(agent or {})),
         shutdown=Shutdown(drain_s=drain_s, total_s=total_s),
         log=Log(access=False),
+        **(tables or {}),
     )
     made = gateway(config, agent=backend, sessions=store, **more)
     async with lifespan(made.app):

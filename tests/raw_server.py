@@ -171,6 +171,7 @@ class RawServer:
     scheme: str
     handlers: tuple[Handler, ...]
     port: int = 0
+    host: str = "127.0.0.1"
     asked: list[Asked] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
@@ -179,7 +180,7 @@ class RawServer:
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+        return f"{self.scheme}://{self.host}:{self.port}"
 
     async def heard(self, count: int = 1) -> Asked:
         """Wait until so many requests have come; return the last of them."""
@@ -241,10 +242,12 @@ class _Watching(asyncio.StreamReaderProtocol):
 
 
 @asynccontextmanager
-async def raw_server(*handlers: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawServer]:
+async def raw_server(
+    *handlers: Handler, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[RawServer]:
     """Run a server with this script of handlers, one a request; with TLS where it has a context."""
-    raw = RawServer("https" if tls else "http", handlers)
-    listening = await asyncio.get_running_loop().create_server(lambda: _Watching(raw), "127.0.0.1", 0, ssl=tls)
+    raw = RawServer("https" if tls else "http", handlers, host=host)
+    listening = await asyncio.get_running_loop().create_server(lambda: _Watching(raw), host, port, ssl=tls)
     raw.port = listening.sockets[0].getsockname()[1]
     try:
         yield raw
