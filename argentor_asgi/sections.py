@@ -119,12 +119,12 @@ class Plan:
     requests_per_minute: Quota | None = None
     requests_per_hour: Quota | None = None
     tokens_per_day: Quota | None = None
-    cost_per_day: Money | None = None
-    run_seconds_per_day: Quota | None = None
-    tool_calls_per_day: Quota | None = None
     runs: Count | None = None
     streams: Count | None = None
     connections: Count | None = None
+    cost_per_day: Money | None = None
+    run_seconds_per_day: Quota | None = None
+    tool_calls_per_day: Quota | None = None
 
 
 @dataclass(frozen=True, slots=True)
