@@ -2,8 +2,10 @@
 
 import asyncio
 import signal
+from contextlib import nullcontext
 
 import pytest
+from alone import alone
 from processes import KINDS, goodbyes, server
 from recording import PATIENCE_S, Heard, client, streamed, talking
 
@@ -71,9 +73,10 @@ async def knows_rex(port, session_id):
     assert [said["role"] for said in whole["messages"]] == ["user", "assistant", "tool", "assistant"]
 
 
-@pytest.fixture(scope="module")
-def port(tmp_path_factory):
-    with server("hypercorn-asyncio", cwd=tmp_path_factory.mktemp("golden"), workers=0) as running:
+@pytest.fixture(scope="module", params=[nullcontext, alone], ids=["as the machine is", "without any network"])
+def port(request, tmp_path_factory):
+    """Serve the built-in model, which needs nothing from outside (agent.md 8.13)."""
+    with request.param(), server("hypercorn-asyncio", cwd=tmp_path_factory.mktemp("golden"), workers=0) as running:
         yield running.port
 
 

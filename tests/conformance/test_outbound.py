@@ -13,12 +13,12 @@ from functools import cache
 
 import psutil
 import pytest
-from alone import Names, NamedServer, alone, name_server
+from alone import NamedServer, Names, alone, name_server
 from doors import doors
 from hosted_env import hosted_env
 from hosted_models import openai_chunk
 from raw_server import RawServer, raw_server
-from recording import client, streamed
+from recording import streamed
 from scripted_backend import answer, call, calling
 
 from argentor_asgi.agent.opt_in_skills.http_fetch import TIMEOUTS, http_fetch_skill
@@ -40,7 +40,7 @@ NAMES = {
     "inner.test": [["127.0.0.1"]],
     "mapped.test": [["::ffff:127.0.0.1"]],
     "metadata.test": [["169.254.169.254"]],
-    "nothing.test": [["0.0.0.0"]],
+    "nothing.test": [["0.0.0.0"]],  # noqa: S104  what a name answers, and nothing that is bound
 }
 REFUSED = [
     "http://127.0.0.1:{port}/",
