@@ -27,7 +27,7 @@ from argentor_asgi.config import Config
 from argentor_asgi.equipment import Equipment
 from argentor_asgi.ops.health import Probe
 from argentor_asgi.providers import BUILTIN
-from argentor_asgi.sessions.session import SessionStore, Store
+from argentor_asgi.sessions.store import SessionStore, Store
 
 if TYPE_CHECKING:
     from argentor_asgi.agent.mcp.source import McpSource

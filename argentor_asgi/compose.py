@@ -55,7 +55,7 @@ from argentor_asgi.protocol.schema import JsonObject, encode
 from argentor_asgi.security.accounts import Account
 from argentor_asgi.security.identity import Principal
 from argentor_asgi.sessions.memory import MemoryStore
-from argentor_asgi.sessions.session import Store
+from argentor_asgi.sessions.store import Store
 
 TITLE: Final = "argentor"
 log = logging.getLogger("argentor")

@@ -18,7 +18,7 @@ from argentor_asgi.security.keys import Keys
 from argentor_asgi.security.limits import Limiter
 from argentor_asgi.security.refusals import Refusals
 from argentor_asgi.security.tickets import Tickets
-from argentor_asgi.sessions.session import Store
+from argentor_asgi.sessions.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from argentor_asgi.ops.clock import SystemClock
 from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.protocol.messages import Message
-from argentor_asgi.sessions.session import Run, Session
+from argentor_asgi.sessions.records import Run, Session
 from argentor_asgi.sessions.sqlite import SqliteStore
 
 CALLERS = 60

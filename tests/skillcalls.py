@@ -7,7 +7,7 @@ from jsonschema import Draft202012Validator
 
 from argentor_asgi.agent.skills import Skill, SkillContext, SkillOutput, SkillRegistry
 from argentor_asgi.protocol.schema import JsonValue
-from argentor_asgi.sessions.session import Scope
+from argentor_asgi.sessions.records import Scope
 
 NOW = datetime(2026, 11, 22, 10, 30, 15, tzinfo=UTC)
 MEBI = 1024 * 1024

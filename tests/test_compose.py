@@ -20,7 +20,7 @@ from argentor_asgi.config import Config, Limits, Log, Storage
 from argentor_asgi.errors import ConfigError
 from argentor_asgi.gateway.services import Services
 from argentor_asgi.protocol.llm import Finish, TextPiece
-from argentor_asgi.sessions.session import Scope
+from argentor_asgi.sessions.records import Scope
 
 pytestmark = pytest.mark.slow
 

@@ -27,7 +27,7 @@ from argentor_asgi.ops.access import AccessLog
 from argentor_asgi.ops.clock import SystemClock
 from argentor_asgi.protocol.messages import Usage
 from argentor_asgi.security.identity import Principal
-from argentor_asgi.sessions.session import Scope
+from argentor_asgi.sessions.records import Scope
 
 pytestmark = pytest.mark.slow
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from argentor_asgi.agent.guardrails import Guardrails
 from audit_place import an_audit
 from scripted_backend import Script, ScriptedBackend
 
 from argentor_asgi.agent.approver import Approver
 from argentor_asgi.agent.budgets import RunBudget
+from argentor_asgi.agent.guardrails import Guardrails
 from argentor_asgi.agent.policy import Policy
 from argentor_asgi.agent.run_context import RunContext
 from argentor_asgi.agent.runner import AgentRunner
@@ -27,7 +27,8 @@ from argentor_asgi.protocol.grammar import check
 from argentor_asgi.protocol.messages import Message, Part
 from argentor_asgi.protocol.schema import encode
 from argentor_asgi.sessions.memory import MemoryStore
-from argentor_asgi.sessions.session import Scope, Session, Store
+from argentor_asgi.sessions.records import Scope, Session
+from argentor_asgi.sessions.store import Store
 
 ME = Scope("me")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from argentor_asgi import config
-from argentor_asgi.sessions.session import Used
+from argentor_asgi.sessions.records import Used
 
 MICROS: Final = 1_000_000
 """How many millionths make one of the currency."""

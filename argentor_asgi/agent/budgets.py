@@ -5,7 +5,7 @@ from argentor_asgi.agent.day_budgets import DayBudget, DayBudgets
 from argentor_asgi.agent.prices import Prices
 from argentor_asgi.errors import BudgetExceeded
 from argentor_asgi.protocol.messages import Usage
-from argentor_asgi.sessions.session import Run, Scope, Used
+from argentor_asgi.sessions.records import Run, Scope, Used
 
 
 class RunBudget:

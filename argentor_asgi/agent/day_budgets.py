@@ -13,7 +13,7 @@ from argentor_asgi import config
 from argentor_asgi.agent.allowances import Allowance, calls_short, of_day, used_up
 from argentor_asgi.errors import BudgetExceeded, Forbidden
 from argentor_asgi.security.quota import DAY_S
-from argentor_asgi.sessions.session import Scope, Used
+from argentor_asgi.sessions.records import Scope, Used
 
 PRINCIPALS: Final = 100_000
 """How many principals are counted each for itself in a day; all others share one day."""

@@ -17,7 +17,8 @@ from argentor_asgi.protocol.events import RunEvent
 from argentor_asgi.protocol.messages import Message, Part
 from argentor_asgi.protocol.schema import Meta
 from argentor_asgi.sessions.memory import MemoryStore
-from argentor_asgi.sessions.session import Session, SessionStore
+from argentor_asgi.sessions.records import Session
+from argentor_asgi.sessions.store import SessionStore
 
 MAX_DEPTH: Final = 2
 """How many runs a run may be inside of."""

@@ -5,7 +5,7 @@ from typing import Final
 from argentor_asgi.ops.audit import Audit
 from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.protocol.events import Guardrail
-from argentor_asgi.sessions.session import Scope
+from argentor_asgi.sessions.records import Scope
 
 LARGE_CHARS: Final = 32 * 1024
 """From which length on a text is looked at in a thread, so that the event loop need not wait."""

@@ -9,7 +9,7 @@ from argentor_asgi.agent.approver import Approver
 from argentor_asgi.agent.budgets import RunBudget
 from argentor_asgi.protocol.events import RunEvent
 from argentor_asgi.protocol.messages import Usage
-from argentor_asgi.sessions.session import Scope
+from argentor_asgi.sessions.records import Scope
 
 STEERING: Final = 16
 """How many texts may wait for a run's next safe point."""

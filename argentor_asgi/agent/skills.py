@@ -30,7 +30,7 @@ from argentor_asgi.protocol.schema import (
     schemas,
     to_builtins,
 )
-from argentor_asgi.sessions.session import Scope
+from argentor_asgi.sessions.records import Scope
 
 Effect = Literal["read", "write"]
 

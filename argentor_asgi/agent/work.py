@@ -45,7 +45,7 @@ from argentor_asgi.protocol.turn import (
     restored,
     results,
 )
-from argentor_asgi.sessions.session import SessionStore
+from argentor_asgi.sessions.store import SessionStore
 
 log = logging.getLogger("argentor.agent")
 

@@ -16,7 +16,7 @@ from argentor_asgi.protocol.events import RiskLevel
 from argentor_asgi.protocol.schema import JsonObject, Meta
 from argentor_asgi.protocol.ws_session import Reason
 from argentor_asgi.security.identity import Principal
-from argentor_asgi.sessions.session import Approval, ApprovalStatus
+from argentor_asgi.sessions.records import Approval, ApprovalStatus
 
 OfStatus = Annotated[
     Literal["pending", "approved", "denied", "expired", "cancelled", "all"],

@@ -16,7 +16,7 @@ from argentor_asgi.gateway.keyring import LONGEST_OVERLAP_S, OVERLAP_S, AnyKey, 
 from argentor_asgi.gateway.services import Services
 from argentor_asgi.protocol.schema import Meta
 from argentor_asgi.security.identity import Principal
-from argentor_asgi.sessions.session import StoredKey
+from argentor_asgi.sessions.records import StoredKey
 
 UNKEPT: Final = ((b"cache-control", b"no-store"),)
 """What goes with a secret: no cache may keep it (RFC 9111 section 5.2.2.5)."""

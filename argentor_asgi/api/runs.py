@@ -18,7 +18,7 @@ from argentor_asgi.protocol.messages import Usage
 from argentor_asgi.protocol.schema import Meta
 from argentor_asgi.security.accounts import Account
 from argentor_asgi.security.identity import Principal
-from argentor_asgi.sessions.session import Run, RunStatus
+from argentor_asgi.sessions.records import Run, RunStatus
 
 OfSession = Annotated[str | None, Meta(max_length=64, description="Only runs of this session.")]
 After = Annotated[int, Meta(ge=0, le=2**53, description="Begin behind the event of this number.")]

@@ -21,7 +21,8 @@ from argentor_asgi.ops.clock import Clock
 from argentor_asgi.protocol.events import ApprovalRequest, ApprovalResolved
 from argentor_asgi.protocol.schema import JsonObject, scrub
 from argentor_asgi.security.identity import Principal
-from argentor_asgi.sessions.session import Approval, ApprovalStatus, Scope, Store
+from argentor_asgi.sessions.records import Approval, ApprovalStatus, Scope
+from argentor_asgi.sessions.store import Store
 
 PENDING: Final = 10_000
 """How many calls may wait for a person in one process; those beyond are denied at once."""

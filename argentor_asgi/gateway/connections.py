@@ -14,7 +14,7 @@ from argentor_asgi.ops.clock import Clock, SystemClock
 from argentor_asgi.protocol import ws_session
 from argentor_asgi.protocol.ws_session import Farewell
 from argentor_asgi.security.identity import Principal
-from argentor_asgi.sessions.session import Approval
+from argentor_asgi.sessions.records import Approval
 
 BATCH: Final = 50
 """How many goodbyes a drain begins in one turn of the loop: 20 ms at most, where 500 took 300 ms."""

@@ -35,7 +35,7 @@ from argentor_asgi.protocol.ws_session import (
 )
 from argentor_asgi.security.accounts import Account
 from argentor_asgi.security.identity import Principal
-from argentor_asgi.sessions.session import Approval
+from argentor_asgi.sessions.records import Approval
 
 FOLLOWED_RUNS: Final = 32
 """How many messages and resumes one socket may have open at a time."""

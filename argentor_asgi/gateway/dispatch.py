@@ -28,7 +28,8 @@ from argentor_asgi.security.accounts import Account
 from argentor_asgi.security.holds import RunGrant
 from argentor_asgi.security.identity import Principal
 from argentor_asgi.security.limits import Limiter
-from argentor_asgi.sessions.session import Claim, Run, Scope, Session, Store
+from argentor_asgi.sessions.records import Claim, Run, Scope, Session
+from argentor_asgi.sessions.store import Store
 
 TITLE_CHARS: Final = 80
 TOKEN_CHARS: Final = 4

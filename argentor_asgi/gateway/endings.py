@@ -6,7 +6,7 @@ from typing import Final
 from argentor_asgi.errors import GatewayError
 from argentor_asgi.gateway.lane import LiveRun
 from argentor_asgi.protocol.events import Cancelled, Done, Error
-from argentor_asgi.sessions.session import RunStatus
+from argentor_asgi.sessions.records import RunStatus
 
 STATUS_AFTER: Final[Mapping[str, RunStatus]] = {"done": "done", "error": "failed", "cancelled": "cancelled"}
 """The status of a run by the type of its terminal event."""

@@ -17,7 +17,8 @@ from argentor_asgi.ops.clock import Clock
 from argentor_asgi.security.identity import ANONYMOUS, Principal
 from argentor_asgi.security.keys import Credential, Keys, epoch_s, new_key
 from argentor_asgi.security.tickets import Tickets
-from argentor_asgi.sessions.session import KEYS, KeyStore, Page, StoredKey
+from argentor_asgi.sessions.records import KEYS, Page, StoredKey
+from argentor_asgi.sessions.store import KeyStore
 
 OVERLAP_S: Final = 3600
 """How long a replaced key goes on opening, where nothing else is asked for."""

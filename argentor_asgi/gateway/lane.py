@@ -16,7 +16,8 @@ from argentor_asgi.protocol.events import RunEvent
 from argentor_asgi.protocol.messages import Message
 from argentor_asgi.protocol.ws_session import OnBusy
 from argentor_asgi.security.holds import RunGrant
-from argentor_asgi.sessions.session import Approval, Claim, Run, RunStatus, Scope, Session, Store
+from argentor_asgi.sessions.records import Approval, Claim, Run, RunStatus, Scope, Session
+from argentor_asgi.sessions.store import Store
 
 QUEUED_PER_SESSION: Final = 16
 """How many messages may wait behind the one that a session works on."""

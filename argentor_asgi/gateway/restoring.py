@@ -12,7 +12,8 @@ from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.protocol.history import open_calls
 from argentor_asgi.protocol.messages import Message, Part
 from argentor_asgi.protocol.schema import restore
-from argentor_asgi.sessions.session import Approval, Run, Store
+from argentor_asgi.sessions.records import Approval, Run
+from argentor_asgi.sessions.store import Store
 
 
 async def orders(store: Store, now: datetime) -> Sequence[Order]:

@@ -10,7 +10,8 @@ from typing import Final
 from argentor_asgi.errors import GatewayError, Internal, ReplayExpired
 from argentor_asgi.protocol.events import LoggedEvent, RunEvent
 from argentor_asgi.protocol.schema import encode
-from argentor_asgi.sessions.session import Run, RunStore
+from argentor_asgi.sessions.records import Run
+from argentor_asgi.sessions.store import RunStore
 
 RING_EVENTS: Final = 4096
 RING_BYTES: Final = 8 * 1024 * 1024

@@ -32,7 +32,8 @@ from argentor_asgi.ops.audit import Audit
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.protocol.events import Error, RunEvent, RunStarted
-from argentor_asgi.sessions.session import LIVE, Claim, Run, Scope, Session, Store
+from argentor_asgi.sessions.records import LIVE, Claim, Run, Scope, Session
+from argentor_asgi.sessions.store import Store
 
 STEERED_KEYS: Final = 4096
 """How many idempotency keys of messages that steered a run are remembered, the newest of all callers together."""

@@ -20,7 +20,7 @@ from argentor_asgi.ops.health import Health
 from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.security.limits import Limiter
 from argentor_asgi.security.tickets import Tickets
-from argentor_asgi.sessions.session import Store
+from argentor_asgi.sessions.store import Store
 
 
 @dataclass(frozen=True, slots=True)

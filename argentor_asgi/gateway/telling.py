@@ -3,7 +3,7 @@
 from argentor_asgi.errors import GatewayError, RunCancelled, RunInterrupted, by_code
 from argentor_asgi.gateway.runs import is_live
 from argentor_asgi.protocol import ws_session
-from argentor_asgi.sessions.session import Approval, Run
+from argentor_asgi.sessions.records import Approval, Run
 
 
 def asked(approval: Approval) -> bytes:

@@ -7,9 +7,9 @@ from typing import Final
 
 from argentor_asgi.protocol import schema
 from argentor_asgi.protocol.schema import JsonObject
+from argentor_asgi.sessions.records import Approval, Run
 from argentor_asgi.sessions.rows import RUN_COLUMNS, Value, marks, run_of
 from argentor_asgi.sessions.rules import micros, moment
-from argentor_asgi.sessions.session import Approval, Run
 
 APPROVAL_COLUMNS: Final = (
     "id, run_id, session_id, tenant, owner, call_id, tool, arguments, risk_level, description, created_at, expires_at, "

@@ -5,8 +5,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
+from argentor_asgi.sessions.records import KEYS, Scope, StoredKey, Used
 from argentor_asgi.sessions.rows import KEY_COLUMNS, key_values, marks, usage_of
-from argentor_asgi.sessions.session import KEYS, Scope, StoredKey, Used
 
 _INSERT: Final = f"INSERT INTO keys ({KEY_COLUMNS}) VALUES ({marks(KEY_COLUMNS)})"
 _UPDATE: Final = f"UPDATE keys SET ({KEY_COLUMNS}) = ({marks(KEY_COLUMNS)}) WHERE id = ?"

@@ -37,7 +37,7 @@ from argentor_asgi.sessions.memory_rows import (
     unlist,
     weight_of,
 )
-from argentor_asgi.sessions.session import LIVE, NOTES_PER_SCOPE, Approval, Claim, Note, Page, Run, Scope, Session, Used
+from argentor_asgi.sessions.records import LIVE, NOTES_PER_SCOPE, Approval, Claim, Note, Page, Run, Scope, Session, Used
 
 MAX_SESSIONS: Final = 10_000
 """How many sessions the store holds."""

@@ -9,7 +9,7 @@ from typing import Final
 from argentor_asgi.protocol import schema
 from argentor_asgi.sessions import rules
 from argentor_asgi.sessions.memory_rows import ROW_BYTES, behind, copied, unlist
-from argentor_asgi.sessions.session import Approval, ApprovalStatus, Page, Scope
+from argentor_asgi.sessions.records import Approval, ApprovalStatus, Page, Scope
 
 DECIDED: Final = ("status", "reviewer", "reason", "edited_arguments", "decided_at")
 """The fields of an approval that its decision sets."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from argentor_asgi.sessions import rules
 from argentor_asgi.sessions.memory_rows import behind
-from argentor_asgi.sessions.session import KEY_KEPT_DAYS, KEYS, Page, StoredKey
+from argentor_asgi.sessions.records import KEY_KEPT_DAYS, KEYS, Page, StoredKey
 
 KEPT: Final = timedelta(days=KEY_KEPT_DAYS)
 

@@ -11,7 +11,7 @@ from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.protocol.messages import Message, Part
 from argentor_asgi.protocol.schema import JsonObject
 from argentor_asgi.sessions import ranking, rules
-from argentor_asgi.sessions.session import LIVE, Note, Run, Scope, Session
+from argentor_asgi.sessions.records import LIVE, Note, Run, Scope, Session
 
 ROW_BYTES: Final = 1024
 """What a row counts beside its text."""

@@ -11,8 +11,8 @@ from typing import Final
 
 from argentor_asgi.protocol.schema import encode, restore
 from argentor_asgi.sessions import ranking
+from argentor_asgi.sessions.records import NOTES_PER_SCOPE, Note, Scope
 from argentor_asgi.sessions.rows import note_of, note_values
-from argentor_asgi.sessions.session import NOTES_PER_SCOPE, Note, Scope
 
 MARK_CHARS: Final = 16
 """How many characters of a scope's digest stand in the index: two scopes that share them cost time and nothing else."""

@@ -1,4 +1,4 @@
-"""Rows of the embedded database, as the values of `session.py` and back."""
+"""Rows of the embedded database, as the values of `records.py` and back."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from argentor_asgi.protocol import schema
 from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.protocol.messages import Message, Part, Usage
 from argentor_asgi.protocol.schema import JsonObject
+from argentor_asgi.sessions.records import Claim, Note, Run, Scope, Session, StoredKey, Used
 from argentor_asgi.sessions.rules import micros, moment
-from argentor_asgi.sessions.session import Claim, Note, Run, Scope, Session, StoredKey, Used
 
 Value: TypeAlias = str | int | bytes | None
 """What a column holds."""

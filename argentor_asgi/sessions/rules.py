@@ -11,7 +11,7 @@ from argentor_asgi.errors import Detail, InvalidInput, RunInterrupted
 from argentor_asgi.protocol import schema
 from argentor_asgi.protocol.events import Error, LoggedEvent, RunEvent, ToolCallEnd
 from argentor_asgi.protocol.messages import Message
-from argentor_asgi.sessions.session import Approval, Page, Run, RunStatus, Session, StoredKey
+from argentor_asgi.sessions.records import Approval, Page, Run, RunStatus, Session, StoredKey
 
 CURSOR_CHARS: Final = 1024
 """The longest cursor that is read."""

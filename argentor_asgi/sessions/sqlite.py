@@ -22,6 +22,20 @@ from argentor_asgi.sessions.approval_statements import APPROVAL_COLUMNS, approva
 from argentor_asgi.sessions.database import open_writer
 from argentor_asgi.sessions.lock import lock_database
 from argentor_asgi.sessions.reader import Listing, Reader
+from argentor_asgi.sessions.records import (
+    KEYS,
+    NOTES_PER_SCOPE,
+    Approval,
+    ApprovalStatus,
+    Claim,
+    Note,
+    Page,
+    Run,
+    Scope,
+    Session,
+    StoredKey,
+    Used,
+)
 from argentor_asgi.sessions.rows import (
     CLAIM_COLUMNS,
     KEY_COLUMNS,
@@ -37,20 +51,6 @@ from argentor_asgi.sessions.rows import (
     session_of,
     stored_key_of,
     version_of,
-)
-from argentor_asgi.sessions.session import (
-    KEYS,
-    NOTES_PER_SCOPE,
-    Approval,
-    ApprovalStatus,
-    Claim,
-    Note,
-    Page,
-    Run,
-    Scope,
-    Session,
-    StoredKey,
-    Used,
 )
 from argentor_asgi.sessions.writer import Writer
 

@@ -13,6 +13,7 @@ from argentor_asgi.errors import SessionNotFound, StaleSession
 from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.sessions.approval_statements import WAITING_SQL, add_approvals, cancel_approvals
 from argentor_asgi.sessions.key_statements import prune_keys
+from argentor_asgi.sessions.records import KEY_KEPT_DAYS, Approval, Claim, Run, Scope, Session
 from argentor_asgi.sessions.rows import (
     CLAIM_COLUMNS,
     MESSAGE_COLUMNS,
@@ -31,7 +32,6 @@ from argentor_asgi.sessions.rows import (
     session_values,
 )
 from argentor_asgi.sessions.rules import CALL_EVENTS, DAY_MICROS, micros, settled, unsaid
-from argentor_asgi.sessions.session import KEY_KEPT_DAYS, Approval, Claim, Run, Scope, Session
 
 PRUNE_ROWS: Final = 1000
 """How many claims one step of pruning drops."""

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from argentor_asgi.agent.allowances import UNBOUNDED, Allowance, calls_short, of_day, of_run, used_up
 from argentor_asgi.config import Agent, Limits, Plan
-from argentor_asgi.sessions.session import Used
+from argentor_asgi.sessions.records import Used
 
 BOUNDS = st.none() | st.integers(0, 5)
 COUNTS = st.integers(0, 6)

@@ -10,7 +10,7 @@ from argentor_asgi.config import Limits, Price
 from argentor_asgi.errors import BudgetExceeded
 from argentor_asgi.ops.clock import SystemClock
 from argentor_asgi.protocol.messages import Usage
-from argentor_asgi.sessions.session import Run, Scope, Used
+from argentor_asgi.sessions.records import Run, Scope, Used
 
 PRICES = Prices([Price("small", 0.15, 0.6), Price("large", 3, 15)])
 NOW = SystemClock().now()

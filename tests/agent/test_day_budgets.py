@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from argentor_asgi.agent.day_budgets import DayBudgets
 from argentor_asgi.config import Limits, Plan
 from argentor_asgi.errors import BudgetExceeded, Forbidden
-from argentor_asgi.sessions.session import Scope, Used
+from argentor_asgi.sessions.records import Scope, Used
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ME, YOU, TEAM = Scope("me"), Scope("you"), Scope("me", "acme")

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from argentor_asgi.errors import InvalidInput
 from argentor_asgi.protocol.messages import Usage
-from argentor_asgi.sessions.session import Approval
+from argentor_asgi.sessions.records import Approval
 
 LATER = START + timedelta(minutes=5)
 

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from argentor_asgi.errors import InvalidInput
 from argentor_asgi.protocol import schema
 from argentor_asgi.protocol.messages import Part
-from argentor_asgi.sessions.session import Scope
+from argentor_asgi.sessions.records import Scope
 
 
 class ListingStoreContract(FreshStores):

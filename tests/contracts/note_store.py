@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from argentor_asgi.errors import InvalidInput
 from argentor_asgi.sessions.ranking import QUERY_TERMS, counted, match, rank, terms
-from argentor_asgi.sessions.session import NOTES_PER_SCOPE, Note, Scope
+from argentor_asgi.sessions.records import NOTES_PER_SCOPE, Note, Scope
 
 TEXTS = st.text(st.sampled_from("ab dogs 'éñ狗_\"*:^()-\0"), max_size=12)
 

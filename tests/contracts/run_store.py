@@ -24,7 +24,7 @@ from argentor_asgi.errors import SessionNotFound
 from argentor_asgi.protocol import schema
 from argentor_asgi.protocol.events import LoggedEvent, TextDelta, ToolCallEnd, ToolCallStart
 from argentor_asgi.protocol.messages import Usage
-from argentor_asgi.sessions.session import Claim
+from argentor_asgi.sessions.records import Claim
 
 
 class RunStoreContract(FreshStores):

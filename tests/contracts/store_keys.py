@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from argentor_asgi.errors import InvalidInput
 from argentor_asgi.protocol.messages import Usage
-from argentor_asgi.sessions.session import KEY_KEPT_DAYS, KEYS, Used
+from argentor_asgi.sessions.records import KEY_KEPT_DAYS, KEYS, Used
 
 DAY = timedelta(days=1)
 TICK = timedelta(microseconds=1)

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from argentor_asgi.errors import SessionNotFound, StaleSession
-from argentor_asgi.sessions.session import LIVE, Claim, Scope
+from argentor_asgi.sessions.records import LIVE, Claim, Scope
 
 SCOPES = st.sampled_from([ME, Scope("you"), Scope("me", "acme")])
 SESSIONS = st.sampled_from(["s1", "s2", "s3"])

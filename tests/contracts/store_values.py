@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.protocol.messages import Message
 from argentor_asgi.protocol.schema import scrub
-from argentor_asgi.sessions.session import Run, Scope, Session, StoredKey
+from argentor_asgi.sessions.records import Run, Scope, Session, StoredKey
 
 START = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 ME = Scope("me")

@@ -9,7 +9,7 @@ from scripted_backend import answer
 from waiting_room import Room, asking, of
 
 from argentor_asgi.gateway.dispatch import scope_of
-from argentor_asgi.sessions.session import LIVE
+from argentor_asgi.sessions.records import LIVE
 
 STEPS = 120
 """More steps of the loop than such a run takes."""

@@ -17,7 +17,7 @@ from argentor_asgi.gateway.connections import RESTART
 from argentor_asgi.gateway.conversation import ESCAPED, FOLLOWED_RUNS, FRAME_OVERHEAD_BYTES
 from argentor_asgi.gateway.telling import closing, failure_of
 from argentor_asgi.protocol.llm import Finish, TextPiece
-from argentor_asgi.sessions.session import Run
+from argentor_asgi.sessions.records import Run
 
 pytestmark = pytest.mark.slow
 

@@ -22,7 +22,7 @@ from argentor_asgi.errors import (
 )
 from argentor_asgi.gateway.dispatch import TITLE_CHARS, Ask, scope_of
 from argentor_asgi.protocol.llm import Finish, TextPiece
-from argentor_asgi.sessions.session import Scope
+from argentor_asgi.sessions.records import Scope
 
 HALVES = [TextPiece("half "), Park(), TextPiece("whole"), Finish("stop")]
 OTHERS_KEYS = [YOU, TENANT]

@@ -14,7 +14,7 @@ from argentor_asgi.api_keys import ApiKey
 from argentor_asgi.errors import Forbidden, InvalidInput, KeyNotFound, Overloaded, StorageUnavailable
 from argentor_asgi.gateway.keyring import LONGEST_LIFE, LONGEST_OVERLAP_S, OVERLAP_S, Wish
 from argentor_asgi.security.identity import ANONYMOUS, Principal
-from argentor_asgi.sessions.session import KEYS
+from argentor_asgi.sessions.records import KEYS
 
 OPS = ApiKey("ops", sha256(b"configured").digest())
 SOON = START + timedelta(days=90)

@@ -14,7 +14,7 @@ from argentor_asgi.gateway.dispatch import scope_of
 from argentor_asgi.gateway.lane import QUEUED_PER_SESSION, LiveRun, Order, nothing_granted, plan, scope_of_run
 from argentor_asgi.ops.clock import SystemClock
 from argentor_asgi.protocol.messages import Message, Usage
-from argentor_asgi.sessions.session import Run, Session
+from argentor_asgi.sessions.records import Run, Session
 
 NOW = SystemClock().now()
 ORDER = Order(

@@ -22,7 +22,7 @@ from argentor_asgi.gateway.lane import QUEUED_PER_SESSION
 from argentor_asgi.gateway.runs import SHUTDOWN
 from argentor_asgi.protocol.llm import Finish, TextPiece
 from argentor_asgi.protocol.schema import restore
-from argentor_asgi.sessions.session import LIVE
+from argentor_asgi.sessions.records import LIVE
 
 HALVES = [TextPiece("half "), Park(), TextPiece("whole"), Finish("stop")]
 LATE = [Park(), *answer("late")]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from contracts.store_values import START, StillClock
 
-from argentor_asgi.sessions.session import LIVE
+from argentor_asgi.sessions.records import LIVE
 from argentor_asgi.sessions.sqlite import SqliteStore
 
 SCRIPT = Path(__file__).parents[1] / "killed_writers.py"

@@ -11,7 +11,7 @@ from hypothesis import settings
 from argentor_asgi.errors import Overloaded
 from argentor_asgi.sessions.memory import MemoryStore
 from argentor_asgi.sessions.memory_rows import ROW_BYTES
-from argentor_asgi.sessions.session import Claim, Note
+from argentor_asgi.sessions.records import Claim, Note
 
 
 class TestMemoryStore(StoreContract):

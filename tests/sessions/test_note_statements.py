@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from argentor_asgi.sessions.note_statements import MATCHES, add_note, delete_note, mark, search_notes
 from argentor_asgi.sessions.ranking import terms
+from argentor_asgi.sessions.records import Note, Scope
 from argentor_asgi.sessions.schema_sql import migrate
-from argentor_asgi.sessions.session import Note, Scope
 
 SCOPES = (ME, *OTHERS)
 

@@ -9,7 +9,7 @@ from argentor_asgi.errors import InvalidInput
 from argentor_asgi.protocol import schema
 from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.sessions import rules
-from argentor_asgi.sessions.session import Run
+from argentor_asgi.sessions.records import Run
 
 IDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 

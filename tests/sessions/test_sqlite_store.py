@@ -26,8 +26,8 @@ from hypothesis import settings
 
 from argentor_asgi.errors import ConfigError, StorageUnavailable
 from argentor_asgi.sessions.reader import SLICE_BYTES, SLICE_ROWS
+from argentor_asgi.sessions.records import Claim, Note, Used
 from argentor_asgi.sessions.schema_sql import MIGRATIONS, migrate
-from argentor_asgi.sessions.session import Claim, Note, Used
 from argentor_asgi.sessions.sqlite import SqliteStore
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@
 """
 
 from argentor_asgi.agent.skills import Skill, SkillRegistry
-from argentor_asgi.sessions.session import NoteStore
+from argentor_asgi.sessions.store import NoteStore
 
 __all__ = ["default_skills", "with_help"]
 

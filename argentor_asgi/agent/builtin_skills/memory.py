@@ -10,7 +10,8 @@ from argentor_asgi.agent.builtin_skills.operations import refuse_longer
 from argentor_asgi.agent.builtin_skills.uuids import new_uuid7
 from argentor_asgi.agent.skills import FunctionSkill, SkillContext, SkillRefused, skill
 from argentor_asgi.protocol.schema import JsonObject, Meta
-from argentor_asgi.sessions.session import NOTES_PER_SCOPE, Note, NoteStore
+from argentor_asgi.sessions.records import NOTES_PER_SCOPE, Note
+from argentor_asgi.sessions.store import NoteStore
 
 NOTE_BYTES = 4096
 """The longest note, in UTF-8."""

@@ -10,7 +10,7 @@ from argentor_asgi.agent.builtin_skills.memory import FOUND, LISTED, METADATA_BY
 from argentor_asgi.agent.skills import Skill
 from argentor_asgi.ops.clock import SystemClock
 from argentor_asgi.sessions.memory import MemoryStore
-from argentor_asgi.sessions.session import NOTES_PER_SCOPE, Note, Scope
+from argentor_asgi.sessions.records import NOTES_PER_SCOPE, Note, Scope
 from argentor_asgi.sessions.sqlite import SqliteStore
 
 
