@@ -9,6 +9,7 @@ from asgi_driver import http, lifespan
 
 from argentor_asgi.asgi.route import Route
 from argentor_asgi.compose import rows
+from argentor_asgi.config import load
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -34,6 +35,12 @@ def test_the_test_command_is_the_one_that_ci_runs():
     assert "pip install --quiet -e '.[dev]'\npytest\n" in ci
 
 
+@pytest.mark.parametrize("text", re.findall(r"```toml\n(.*?)```", README, re.DOTALL))
+def test_a_configuration_loads(text, tmp_path):
+    (tmp_path / "argentor.toml").write_text(text)
+    load({"ANTHROPIC_API_KEY": "k1", "OPENAI_API_KEY": "k2", "WIKI_TOKEN": "k3"}, tmp_path)
+
+
 def example(name):
     """Run the README's Python block that mentions `name`, and return its names."""
     (code,) = [found for found in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if name in found]
@@ -51,6 +58,7 @@ def in_an_empty_directory(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("name", "asked", "message", "holds"), [
     ("Storage(url=", "GET /health", None, '"status":"ok"'),
     ("@skill(", "POST /api/v1/agent/chat", '/tool dice {"count": 3}', "6"),
+    ("permissions=", "POST /api/v1/agent/chat", '/tool memory_store {"content": "my password"}', "not remembered here"),
     ("@route(", "GET /api/v1/weather/Madrid", None, '"city":"Madrid"'),
 ])  # fmt: skip
 async def test_an_example_runs(name, asked, message, holds):
