@@ -148,8 +148,12 @@ def _add_provider_defaults(values: dict[str, object], sources: dict[str, str], e
 
 
 def _url(host: str) -> str:
-    """Return the URL that `host:port` stands for, as local model servers have it in their variables."""
-    return host if "://" in host else f"http://{host}"
+    """Return the URL that `host:port` stands for, as local model servers have it in their variables.
+
+    Those say where the server listens, which is every address of this machine by `0.0.0.0`.
+    """
+    url = host if "://" in host else f"http://{host}"
+    return url.replace("://0.0.0.0", "://127.0.0.1", 1)
 
 
 def _with_key(fallback: Fallback, environ: Mapping[str, str]) -> Fallback:

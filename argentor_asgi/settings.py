@@ -81,6 +81,8 @@ class Option:
             return f"a {'whole ' if self.bare is int else ''}number{_range(self.kind)}"
         if self.row is not None:
             return "a list of tables" if self.is_list else "a table of tables"
+        if self.is_list and get_origin(entry := get_args(self.bare)[0]) is Literal:
+            return f"a list of: {', '.join(get_args(entry))}"
         return _WORDS.get(self.bare, "a list of texts" if self.is_list else "text")
 
 
@@ -108,7 +110,7 @@ def _bounds(kind: object) -> Iterable[Meta]:
     for part in get_args(kind):
         if isinstance(part, Meta):
             yield part
-        elif get_origin(part) is Annotated:
+        elif get_origin(part) in {Annotated, Union, UnionType}:
             yield from _bounds(part)
 
 

@@ -56,6 +56,25 @@ def test_a_hosted_model_needs_a_key_and_its_providers_own_variable_is_read(
     assert load({**asked, variable: "other", "ARGENTOR_LLM_API_KEY": KEY}, tmp_path).llm.api_key == Secret(KEY)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("ARGENTOR_LLM_TEMPERATURE", "3", "expected a number, at least 0, at most 2"),
+        ("ARGENTOR_AGENT_RUN_COST", "-1", "expected a number, at least 0, at most"),
+        ("ARGENTOR_AGENT_SKILLS", "shell", "is ['shell']; expected a list of: http_fetch, file_read, regex, agent_"),
+        ("ARGENTOR_AGENT_ALLOW_SKILLS", "\udcff", "expected a list of texts"),
+    ],
+)
+def test_a_wrong_value_is_answered_with_those_that_are_right(tmp_path: Path, variable: str, value: str, expected: str):
+    assert expected in refusal(tmp_path, **{variable: value})
+
+
+def test_a_local_server_that_listens_everywhere_is_asked_on_this_machine(tmp_path: Path):
+    asked = {"ARGENTOR_LLM_PROVIDER": "ollama", "ARGENTOR_LLM_MODEL": "m"}
+    found = load({**asked, "OLLAMA_HOST": "0.0.0.0:11434"}, tmp_path)
+    assert found.llm.base_url == "http://127.0.0.1:11434"
+
+
 def test_a_local_server_needs_no_key_and_says_itself_where_it_is(tmp_path: Path):
     asked = {"ARGENTOR_LLM_PROVIDER": "ollama", "ARGENTOR_LLM_MODEL": "m"}
     assert load(asked, tmp_path).llm.api_key is None
