@@ -46,6 +46,7 @@ class FaultyStore(MemoryStore):
     get_run = _on_demand("get_run")
     get_claim = _on_demand("get_claim")
     events = _on_demand("events")
+    recent = _on_demand("recent")
     get_session = _on_demand("get_session")
     count_sessions = _on_demand("count_sessions")
     prune = _on_demand("prune")
