@@ -39,8 +39,6 @@ def asking(url: str, wire: str = "openai", **settings: object) -> dict[str, obje
         "llm_base_url": url,
         "llm_retries": 0,
         "llm_breaker_failures": 100_000,
-        "llm_idle_timeout_s": 0.4,
-        "llm_first_byte_timeout_s": 5,
         **settings,
     }
 
@@ -78,6 +76,11 @@ class Told:
     def events(self) -> list[dict]:
         """The run's events without what differs every time, in the order of their numbers."""
         return [same(event) for event in self.heard.events]
+
+    @property
+    def broken_off(self) -> list[str]:
+        """What the model said, as it is stored, where it did not come to its end."""
+        return [message["content"] for message in self.stored if message["metadata"].get("interrupted")]
 
     def parts(self, kind: str) -> list[dict]:
         """Return the stored parts of this type."""

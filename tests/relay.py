@@ -97,6 +97,7 @@ class _Line:
 
     def __init__(self, client: socket.socket, server: socket.socket):
         self.client, self.server, self.heard = client, server, bytearray()
+        self.is_reset = False
         for end in (client, server):
             end.settimeout(None)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -115,17 +116,24 @@ class _Line:
             while data := self.server.recv(READ_BYTES):
                 self.client.sendall(data)
         except ConnectionResetError:
-            with suppress(OSError):
-                self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                self.client.close()
+            self._reset()
         except OSError:
-            pass
-        self.cut()
+            self.cut()
+        else:
+            self.cut()
+
+    def _reset(self) -> None:
+        """Let the last `close` of the client's socket reset it: that of the thread which is woken here."""
+        self.is_reset = True
+        with suppress(OSError):
+            self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.client.shutdown(socket.SHUT_RD)
 
     def cut(self) -> None:
         for end in (self.client, self.server):
             with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+                if not self.is_reset:
+                    end.shutdown(socket.SHUT_RDWR)
             end.close()
 
 

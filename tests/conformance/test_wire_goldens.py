@@ -1,4 +1,4 @@
-"""What the gateway sends a provider in a conversation with skills, byte for byte, on all three wires (agent.md 8 item 3).
+"""What the gateway sends a provider in a conversation with skills, byte for byte, on each wire (agent.md 8 item 3).
 
 A relay keeps the requests as they were sent; the model server behind it, a foreign one with the real wires, takes each
 of them for what it is: the results are found by the ids of their calls. The list of skills, the same in every request,
@@ -7,6 +7,7 @@ a golden anew, delete it and run this: what is missing is written, and fails.
 """
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def houses(lines, tmp_path_factory):
         yield running
 
 
-async def talked(wire, house, line, models):
+async def talked(house, line, models):
     """Have a conversation of two messages; return its four requests as they were sent."""
     line.to(models.port)
     first = await house.ask("sse", REVERSED)
@@ -92,7 +93,7 @@ async def talked(wire, house, line, models):
 
 @pytest.mark.parametrize("wire", WIRES)
 async def test_a_provider_is_sent_what_the_goldens_say(wire, houses, lines, models):
-    asked = await talked(wire, houses[wire], lines[wire], models)
+    asked = await talked(houses[wire], lines[wire], models)
     bodies = [body for _, body in asked]
     for name, body in (("first", bodies[0]), ("last", bodies[-1])):
         assert without_skills(body) == golden(f"gateway_{wire}_{name}", without_skills(body))
@@ -105,17 +106,17 @@ async def test_a_provider_is_sent_what_the_goldens_say(wire, houses, lines, mode
 @pytest.mark.parametrize("wire", WIRES)
 async def test_every_request_begins_with_the_one_before_it(wire, houses, lines, models):
     """A provider reads again from its cache what it has read, if it comes byte for byte the same."""
-    bodies = [body for _, body in await talked(wire, houses[wire], lines[wire], models)]
+    bodies = [body for _, body in await talked(houses[wire], lines[wire], models)]
     assert len({encoded(skills_of(body)) for body in bodies}) == 1
     histories = [json.loads(body)[HISTORY[wire]] for body in bodies]
-    for before, after in zip(histories, histories[1:], strict=False):
+    for before, after in pairwise(histories):
         assert encoded(after[: len(before)]) == encoded(before)
         assert len(after) > len(before)
 
 
 @pytest.mark.parametrize("wire", WIRES)
 async def test_the_server_takes_every_request_for_what_it_is(wire, houses, lines, models):
-    asked = await talked(wire, houses[wire], lines[wire], models)
+    asked = await talked(houses[wire], lines[wire], models)
     seen = [entry for entry in models.journal() if entry["path"] == PATHS[wire]][-4:]
     assert [entry["response"]["status"] for entry in seen] == [200] * 4
     matched = [entry["response"]["fixture"]["match"].get("toolCallId") for entry in seen]
@@ -133,7 +134,7 @@ async def test_the_server_takes_every_request_for_what_it_is(wire, houses, lines
 async def test_every_wire_is_told_of_the_same_skills(houses, lines, models):
     told = {}
     for wire in WIRES:
-        bodies = [body for _, body in await talked(wire, houses[wire], lines[wire], models)]
+        bodies = [body for _, body in await talked(houses[wire], lines[wire], models)]
         told[wire] = [(name_of(each), schema_of(each)) for each in flat(skills_of(bodies[0]))]
     assert told["openai"] == told["anthropic"] == told["gemini"]
     listed = await houses["openai"].get("/api/v1/skills")
