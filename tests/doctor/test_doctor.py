@@ -1,4 +1,3 @@
-import asyncio
 import errno
 import re
 import socket
@@ -7,17 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hosted_models import KEY as MODEL_KEY
-from hosted_models import talk
 from hypothesis import given
 from hypothesis import strategies as st
-from raw_server import raw_server
 
 from argentor_asgi import doctor
-from argentor_asgi.agent_sections import Fallback, Llm
 from argentor_asgi.config import Audit, Auth, Config, Key, Otel, Plan, Secret, Storage
 from argentor_asgi.doctor import Finding, examine
-from argentor_asgi.errors import ContextOverflow, ProviderRateLimited
 from argentor_asgi.server import system
 from argentor_asgi.sessions.lock import FileLock
 from argentor_asgi.sessions.probe import SQLITE_VERSION, has_reset_bug, try_write, writer_of
@@ -36,7 +30,7 @@ def test_a_machine_that_is_fine_has_nothing_that_fails(tmp_path: Path):
     found = list(examine({}, tmp_path, [f"127.0.0.1:{free_port()}"]))
     assert "fail" not in [finding.level for finding in found]
     subjects = ["python", "sqlite", "uvloop", "tzdata", "guards", "kernel", "config", "store", "disk", "audit", "files"]
-    assert [finding.subject for finding in found] == [*subjects, "callers", "bind"]
+    assert [finding.subject for finding in found] == [*subjects, "callers", "agent", "bind"]
 
 
 def test_looking_changes_nothing(tmp_path: Path):
@@ -225,84 +219,6 @@ def test_traces_need_their_extra():
 
 def test_a_descriptor_is_nothing_to_try():
     assert doctor.port("fd://3").level == "ok"
-
-
-# --- models -------------------------------------------------------------------------------------------------------
-
-
-def asking(*urls: str, key: str = MODEL_KEY) -> Config:
-    """Return a configuration of a model at each of these places."""
-    first, *others = urls
-    fallbacks = tuple(Fallback("claude", f"m-{at}", Secret(key), url) for at, url in enumerate(others, 2))
-    return Config(llm=Llm("openai", model="m-1", api_key=Secret(key), base_url=first, fallbacks=fallbacks))
-
-
-async def looked_at(config: Config, within_s: float = doctor.MODEL_S) -> list[Finding]:
-    return await asyncio.to_thread(lambda: list(doctor.models(config, within_s)))
-
-
-def test_the_built_in_model_is_not_called():
-    assert list(doctor.models(Config())) == []
-
-
-async def test_each_model_is_asked_once_for_a_few_tokens_and_its_time_told():
-    async with raw_server(talk("openai")) as first, raw_server(talk("anthropic")) as second:
-        found = await looked_at(asking(first.url, second.url))
-    assert [re.sub("[0-9]+ ms", "N ms", each.words) for each in found] == [
-        "openai/m-1 answered in N ms",
-        "claude/m-2 answered in N ms",
-    ]
-    assert {each.level for each in found} == {"ok"}
-    assert [asked.json()["max_completion_tokens"] for asked in first.asked] == [16]
-    assert [asked.json()["max_tokens"] for asked in second.asked] == [16]
-
-
-@pytest.mark.parametrize(
-    ("status", "level", "words"),
-    [
-        (401, "fail", "refuses the key"),
-        (404, "fail", "is not known"),
-        (400, "fail", "cannot be asked this way"),
-        (429, "warn", "is at its limit"),
-        (500, "fail", "cannot be reached or fails"),
-    ],
-)
-async def test_a_refusal_is_told_in_plain_words_without_the_key(status: int, level: str, words: str, caplog):
-    async def talking(_asked, line):
-        await line.answer_json({"error": {"message": f"no {MODEL_KEY}", "type": "odd_type"}}, status)
-
-    async with raw_server(talking) as raw:
-        (found,) = await looked_at(asking(raw.url))
-    assert (found.level, found.subject) == (level, "model")
-    assert words in found.words
-    assert f"The provider said {status}: odd_type" in found.words
-    assert MODEL_KEY not in found.words + caplog.text
-
-
-async def test_a_provider_that_is_not_there_or_breaks_off_is_told():
-    async with raw_server(lambda _, line: line.events(end=True)) as raw:
-        (found,) = await looked_at(asking(raw.url))
-        assert (found.level, "broke off" in found.words) == ("fail", True)
-    (found,) = await looked_at(asking(raw.url))
-    assert (found.level, "127.0.0.1: no connection could be made" in found.words) == ("fail", True)
-
-
-async def test_a_model_that_takes_too_long_is_told():
-    async with raw_server(lambda _, line: line.stall()) as raw:
-        (found,) = await looked_at(asking(raw.url), 0.05)
-        await raw.lines[0].gone()
-    assert found == Finding("fail", "model", "openai/m-1 did not answer within 0.05 s")
-
-
-async def test_a_model_that_cannot_be_asked_at_all_is_told():
-    (found,) = await looked_at(asking("ftp://a"))
-    assert (found.level, "llm.base_url" in found.words) == ("fail", True)
-
-
-def test_other_failures_are_told_in_their_own_words():
-    found = doctor.model_failure("a/b", ContextOverflow())
-    assert found == Finding("fail", "model", f"a/b {ContextOverflow.message}")
-    assert doctor.model_failure("a/b", ProviderRateLimited()).level == "warn"
 
 
 def test_few_files_are_a_warning():
