@@ -14,7 +14,6 @@ from argentor_asgi.agent.budgets import Budgets
 from argentor_asgi.agent.builtin.backend import BuiltinBackend
 from argentor_asgi.agent.builtin_skills import default_skills, with_help
 from argentor_asgi.agent.day_budgets import DayBudgets
-from argentor_asgi.agent.guardrails import Guardrails
 from argentor_asgi.agent.opt_in_skills import OptInSkills, opt_in
 from argentor_asgi.agent.permissions import Custom
 from argentor_asgi.agent.policy import Policy
@@ -30,6 +29,7 @@ from argentor_asgi.providers import BUILTIN
 from argentor_asgi.sessions.store import SessionStore, Store
 
 if TYPE_CHECKING:
+    from argentor_asgi.agent.guardrails import Guardrails
     from argentor_asgi.agent.mcp.source import McpSource
 
 
@@ -40,7 +40,7 @@ class Agency:
     backend: LlmBackend
     skills: SkillRegistry
     runner: AgentRunner
-    guardrails: Guardrails
+    guardrails: "Guardrails | None"
     budgets: Budgets
     opted: OptInSkills
     mcp: "McpSource | None"
@@ -114,11 +114,15 @@ def _model(config: Config, tools: Equipment, probes: dict[str, Probe]) -> LlmBac
     return cached
 
 
-def _guardrails(config: Config) -> Guardrails:
+def _guardrails(config: Config) -> "Guardrails | None":
     """Return the guardrails: as configured, else on where texts go to a hosted model and come from one."""
     enabled = config.guardrails.enabled
-    is_on = config.llm.provider != BUILTIN if enabled is None else enabled
-    return Guardrails(config.guardrails) if is_on else Guardrails.off()
+    if not (config.llm.provider != BUILTIN if enabled is None else enabled):
+        return None
+    from argentor_asgi.agent.guardrails import Guardrails  # noqa: PLC0415  only where they are on
+
+    made = Guardrails(config.guardrails)
+    return made if made.is_on else None
 
 
 def _delegate(kit: Kit) -> Skill:

@@ -64,7 +64,7 @@ class Workbench:
     audit: Audit = field(default_factory=lambda: an_audit(None, enabled=False))
     spans: Spans = NO_SPANS
     policy: Policy = field(default_factory=lambda: Policy(Agent(), Capabilities()))
-    guardrails: Guardrails = field(default_factory=Guardrails.off)
+    guardrails: Guardrails | None = None
     approver: Approver | None = None
     budget: RunBudget | None = None
     trace: str | None = None

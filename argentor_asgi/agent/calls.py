@@ -5,12 +5,11 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from argentor_asgi.agent.approver import Emit
 from argentor_asgi.agent.asking import CLEANUP_S
 from argentor_asgi.agent.findings import LARGE_CHARS, record_finding
-from argentor_asgi.agent.guardrails import Guardrails
 from argentor_asgi.agent.skills import SkillContext, SkillOutput, SkillRegistry, in_thread
 from argentor_asgi.ops.audit import Audit
 from argentor_asgi.ops.audit_entry import Outcome
@@ -19,6 +18,9 @@ from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.ops.spans import UNKNOWN_SKILL, Spans, header, skill_ended
 from argentor_asgi.protocol.events import Guardrail, ToolResult
 from argentor_asgi.protocol.turn import CANCELLED, Call, Streak
+
+if TYPE_CHECKING:
+    from argentor_asgi.agent.guardrails import Guardrails
 
 log = logging.getLogger("argentor.agent")
 
@@ -51,7 +53,7 @@ class Calls:
         emit: Emit,
         spans: Spans,
         trace: str | None,
-        guardrails: Guardrails,
+        guardrails: "Guardrails | None",
     ) -> None:
         """Prepare; `context` makes what a skill is told, from a call and its trace. `trace`: the run's."""
         self.outputs: dict[str, tuple[str, bool]] = {}
@@ -99,7 +101,7 @@ class Calls:
     async def _screened(self, output: SkillOutput) -> tuple[SkillOutput, Sequence[Guardrail]]:
         """Return the output as the guardrails let it pass, before anybody hears of it."""
         guardrails = self._guardrails
-        if not guardrails.is_on:
+        if guardrails is None:
             return output, ()
         look = partial(guardrails.tool_result, output.content)
         seen = look() if len(output.content) < LARGE_CHARS else await in_thread(look)

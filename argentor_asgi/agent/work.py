@@ -8,8 +8,9 @@ import logging
 from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from argentor_asgi.agent.approver import Emit
@@ -18,7 +19,6 @@ from argentor_asgi.agent.backends import LlmBackend
 from argentor_asgi.agent.calls import Calls
 from argentor_asgi.agent.clearance import Judge, clear
 from argentor_asgi.agent.findings import record_finding
-from argentor_asgi.agent.guardrails import Guardrails, OutputGuard
 from argentor_asgi.agent.run_context import RunContext
 from argentor_asgi.agent.skills import SkillContext, SkillRegistry
 from argentor_asgi.errors import ContextOverflow, GatewayError, MaxTurns, OutputBlocked, RunInterrupted, ToolFailed
@@ -47,6 +47,9 @@ from argentor_asgi.protocol.turn import (
 )
 from argentor_asgi.sessions.store import SessionStore
 
+if TYPE_CHECKING:
+    from argentor_asgi.agent.guardrails import Guardrails, OutputGuard
+
 log = logging.getLogger("argentor.agent")
 
 
@@ -66,7 +69,7 @@ class Kit:
     clock: Clock
     policy: Judge
     system_prompt: str
-    guardrails: Guardrails = field(default_factory=Guardrails.off)
+    guardrails: "Guardrails | None" = None
     spans: Spans = NO_SPANS
     max_turns: int = 20
     context_messages: int = 100
@@ -147,7 +150,7 @@ class Work:
         if context.budget is not None:
             context.budget.take_turn()
         turn = self._turn = Turn(next_index=self._next_index, taken=self._taken)
-        guard = self._guard = self._kit.guardrails.output() if self._kit.guardrails.is_on else None
+        guard = self._guard = None if self._kit.guardrails is None else self._kit.guardrails.output()
         self._span = self._kit.spans.begin(self._trace)
         call = ModelCall(self._kit.backend, self._request(), context.run_id)
         try:

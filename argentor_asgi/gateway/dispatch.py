@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 from uuid import uuid4
 
 from argentor_asgi.agent.budgets import Budgets, RunBudget
 from argentor_asgi.agent.findings import LARGE_CHARS, record_finding
-from argentor_asgi.agent.guardrails import Guardrails
 from argentor_asgi.errors import Draining, IdempotencyKeyReused, InputBlocked
 from argentor_asgi.gateway.approvals import APPROVE
 from argentor_asgi.gateway.lane import Order
@@ -30,6 +29,9 @@ from argentor_asgi.security.identity import Principal
 from argentor_asgi.security.limits import Limiter
 from argentor_asgi.sessions.records import Claim, Run, Scope, Session
 from argentor_asgi.sessions.store import Store
+
+if TYPE_CHECKING:
+    from argentor_asgi.agent.guardrails import Guardrails
 
 TITLE_CHARS: Final = 80
 TOKEN_CHARS: Final = 4
@@ -71,7 +73,7 @@ class Dispatch:
         model: str,
         metrics: Metrics,
         audit: Audit,
-        guardrails: Guardrails | None = None,
+        guardrails: "Guardrails | None" = None,
         budgets: Budgets | None = None,
         limiter: Limiter | None = None,
     ) -> None:
@@ -87,7 +89,7 @@ class Dispatch:
         self._model = model
         self._metrics = metrics
         self._audit = audit
-        self._guardrails = guardrails or Guardrails.off()
+        self._guardrails = guardrails
         self._budgets = budgets
         self._limiter = limiter
 
@@ -147,7 +149,7 @@ class Dispatch:
         content = sanitise(text, limit_bytes=self._message_bytes)
         if content != text:
             self._metrics.input_sanitized()
-        if not self._guardrails.is_on:
+        if self._guardrails is None:
             return content, ()
         look = partial(self._guardrails.input, content)
         seen = look() if len(content) < LARGE_CHARS else await asyncio.to_thread(look)

@@ -26,20 +26,16 @@ class Guardrails:
 
     `injection` looks at messages and at what skills return, not at answers: a model that talks about such a phrase
     gives no one orders. What skills return is never refused for such a phrase; `block` takes it out there.
-    Raises `ConfigError` for a rule that cannot be, naming it. `settings.enabled` is the caller's to heed.
+    `is_on`: whether they look at anything. Raises `ConfigError` for a rule that cannot be, naming it.
+    `settings.enabled` is the caller's to heed.
     """
 
     def __init__(self, settings: config.Guardrails) -> None:
-        """Make the rules ready; nothing of this is done for `off`."""
+        """Make the rules ready; what is `off` costs nothing."""
         self._hold_chars = settings.hold_chars
         rules = list(_rules(settings))
         self._rules = {phase: tuple(rule for phases, rule in rules if phase in phases) for phase in PHASES}
         self.is_on = any(self._rules.values())
-
-    @classmethod
-    def off(cls) -> "Guardrails":
-        """Return guardrails that look at nothing."""
-        return cls(config.Guardrails(pii="off", injection="off"))
 
     def input(self, text: str) -> Seen:
         """Look at a message of a user."""

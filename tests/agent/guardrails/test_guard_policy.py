@@ -74,10 +74,10 @@ def test_flagging_tells_and_changes_nothing() -> None:
 
 
 def test_guardrails_that_are_off_look_at_nothing() -> None:
-    for guards in (Guardrails.off(), with_rules(GuardrailRule("x", "x", action="off"))):
-        assert not guards.is_on
-        assert guards.input(ATTACK) == Seen(ATTACK, (), is_blocked=False)
-        assert guards.tool_result("x") == Seen("x", (), is_blocked=False)
+    guards = with_rules(GuardrailRule("x", "x", action="off"))
+    assert not guards.is_on
+    assert guards.input(ATTACK) == Seen(ATTACK, (), is_blocked=False)
+    assert guards.tool_result("x") == Seen("x", (), is_blocked=False)
     assert DEFAULT.is_on
     assert with_rules(GuardrailRule("x", "x", phases=("output",))).is_on
 
