@@ -19,6 +19,7 @@ from processes import server
 from recording import Heard, client, heard_of, streamed, talking
 from recording import sent as read_sent
 
+from argentor_asgi.compose import openapi
 from argentor_asgi.protocol.grammar import check
 
 WAYS = ("rest", "ws", "sse")
@@ -28,6 +29,7 @@ PROVIDER_OF = {"openai": "openai", "anthropic": "claude", "gemini": "gemini"}
 MODEL_OF = {"openai": "gpt-5-mini", "anthropic": "claude-sonnet-4-5", "gemini": "gemini-3-pro"}
 UNSAME = {"id", "run_id", "session_id", "created_at", "timestamp", "duration_ms", "seq"}
 """The members of messages and events that differ from run to run."""
+DOCUMENT = openapi()
 
 
 def asking(url: str, wire: str = "openai", **settings: object) -> dict[str, object]:
@@ -155,6 +157,7 @@ class House:
             reply = answer.json()
             told = Told("rest", reply.get("code"), reply, answer.status_code, answer.headers)
             assert (told.code is None) == (answer.status_code == 200)
+            check_documented("/api/v1/agent/chat", told)
             run_id = reply.get("run_id") or await self._newest()
             if run_id != newest:
                 path = f"{self.prefix}/api/v1/runs/{run_id}/stream"
@@ -182,11 +185,19 @@ class House:
         async with client(self.port) as http:
             answer = await http.post(f"{self.prefix}/api/v1/chat/stream", json=body)
         if answer.status_code != 200:
-            return Told("sse", answer.json()["code"], answer.json(), answer.status_code, answer.headers)
+            told = Told("sse", answer.json()["code"], answer.json(), answer.status_code, answer.headers)
+            check_documented("/api/v1/chat/stream", told)
+            return told
         *blocks, rest = answer.content.split(b"\n\n")
         assert rest == b""
         heard = heard_of([read_sent(block) for block in blocks])
         return Told("sse", heard.last.get("code"), heard.last, heard=heard, streamed=heard)
+
+
+def check_documented(path: str, told: Told) -> None:
+    """Check that the OpenAPI document tells of a refusal with this status and this code."""
+    documented = DOCUMENT["paths"][path]["post"]["responses"][str(told.status)]["description"]
+    assert told.code is None or f"`{told.code}`" in documented
 
 
 def agree(streamed: Heard, whole: Heard) -> bool:
