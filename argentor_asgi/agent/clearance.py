@@ -30,6 +30,7 @@ async def clear(
 
     Afterwards each call either runs, with the arguments that it has then, or says why not (`refusal`), or what is told
     in its place (`captured`). Calls of unknown skills are left as they are. One that a person edited is judged again.
+    Nobody is asked about a call whose arguments its skill would refuse.
     """
     asked: list[tuple[Call, Question]] = []
     for call in calls:
@@ -53,7 +54,10 @@ def _judged(call: Call, skills: SkillRegistry, policy: Judge) -> Question | None
     arguments = call.arguments or {}
     verdict = policy.judge(found.descriptor, arguments)
     if isinstance(verdict, Ask):
-        return Question(call.id, call.name, arguments, verdict.risk_level, verdict.description)
+        call.refusal = found.wrong(arguments)
+        if call.refusal is None:
+            return Question(call.id, call.name, arguments, verdict.risk_level, verdict.description)
+        return None
     _apply(call, verdict)
     return None
 

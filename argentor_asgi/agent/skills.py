@@ -110,6 +110,10 @@ class Skill(Protocol):
         """What the skill says of itself."""
         ...
 
+    def wrong(self, arguments: JsonObject) -> str | None:
+        """Return what is wrong with the arguments, in words for the model that mends them; None if nothing is."""
+        ...
+
     def execute(self, arguments: JsonObject, context: SkillContext) -> Awaitable[SkillOutput]:
         """Check the arguments and do it. A refusal is an output with `is_error`; cancellation stops the work."""
         ...
@@ -138,6 +142,14 @@ class FunctionSkill:
         self._context_name = _context_parameter(function)
         self._kind: type[object]
         self._kind, self.descriptor = _described(function, descriptor, self._context_name)
+
+    def wrong(self, arguments: JsonObject) -> str | None:
+        """Return what is wrong with the arguments, and which ones are right; None if nothing is."""
+        try:
+            convert(arguments, self._kind)
+        except InvalidInput as error:
+            return _mend(self.descriptor, error)
+        return None
 
     async def execute(self, arguments: JsonObject, context: SkillContext) -> SkillOutput:
         """Check the arguments and call the function.

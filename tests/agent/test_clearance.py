@@ -170,3 +170,16 @@ async def test_a_call_that_is_broken_anyway_is_nobodys_question():
     made.approver = Person()
     assert results(await made.work())[0][1].startswith("The arguments must be one JSON object.")
     assert made.approver.asked == []
+
+
+async def test_nobody_is_asked_about_a_call_that_its_skill_would_refuse():
+    """agent.md 1.10 D12: the model hears what is wrong and mends it, before a person looks at it."""
+    person = Person(wipe=yes())
+    made = bench(calling(call("w", "wipe", '{"surprise": 1}'), wiping("v")), answer("done"), skills=[wipe])
+    made.policy, made.approver = judging(), person
+    worked = await made.work()
+    first, second = [event for event in worked.events if isinstance(event, ToolResult)]
+    assert first.is_error
+    assert "argument validation failed for wipe" in first.content
+    assert second.content == "all is gone, said ann"
+    assert [[question.call_id for question in questions] for questions in person.asked] == [["v"]]

@@ -295,6 +295,9 @@ def test_a_schema_that_is_no_object_is_refused_at_start() -> None:
     class Odd:
         descriptor = skills.SkillDescriptor("odd", "", {"type": "array"})
 
+        def wrong(self, _arguments: object) -> None:
+            return None
+
         async def execute(self, _arguments: object, _context: object) -> SkillOutput:
             return SkillOutput("")
 

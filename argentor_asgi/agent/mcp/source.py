@@ -44,11 +44,16 @@ class McpSkill:
         self._link = link
         self._tool = tool.name
 
+    def wrong(self, arguments: JsonObject) -> str | None:
+        """Return what is wrong with the arguments by the tool's schema; None if nothing is."""
+        found = self._check.wrong(arguments)
+        return None if found is None else f"argument validation failed for {self.descriptor.name}: {found}"
+
     async def execute(self, arguments: JsonObject, context: SkillContext) -> SkillOutput:
         """Check the arguments by the tool's schema and call it; cancelled, the server is told so."""
-        wrong = self._check.wrong(arguments)
+        wrong = self.wrong(arguments)
         if wrong is not None:
-            return SkillOutput(f"argument validation failed for {self.descriptor.name}: {wrong}", is_error=True)
+            return SkillOutput(wrong, is_error=True)
         return await self._link.call(self._tool, arguments, context.trace_parent)
 
 
