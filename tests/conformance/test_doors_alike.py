@@ -8,15 +8,12 @@ from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import pytest
-from asgi_driver import lifespan
-from doors import CHAT, STREAM, Doors, streamed
-from faulty_store import FaultyStore
-from hosted_models import KEY, openai_chunk
+from doors import CHAT, STREAM, streamed
+from hosted_env import hosted_house
+from hosted_models import openai_chunk
 from raw_server import raw_server
 from recording import check_frames, sents
 
-from argentor_asgi.compose import gateway
-from argentor_asgi.config import Config, Llm, Log, Secret, Storage
 from argentor_asgi.errors import StorageUnavailable
 from argentor_asgi.protocol.grammar import check
 
@@ -48,13 +45,8 @@ async def model(asked, line):
 @asynccontextmanager
 async def hosted(**llm):
     """Hold a gateway over the model; yield it and the model."""
-    async with raw_server(model) as raw:
-        settings = {"provider": "openai", "model": "m-1", "api_key": Secret(KEY), "base_url": raw.url, "retries": 0}
-        config = Config(storage=Storage(url="memory://"), log=Log(access=False), llm=Llm(**settings, **llm))
-        store = FaultyStore()
-        made = gateway(config, sessions=store)
-        async with lifespan(made.app):
-            yield Doors(made.app, None, store, made.drain), raw
+    async with raw_server(model) as raw, hosted_house(raw.url, llm=llm) as house:
+        yield house, raw
 
 
 # --- the doors: each returns the code with which the message was refused or the run failed, None where it is done ----
