@@ -111,11 +111,11 @@ async def calling(directory):
 async def until_offered(skills, *names):
     """Ask until these skills are there, which come from processes that take their time to start."""
     async with asyncio.timeout(START_S):
-        while not {*names} <= {each["name"] for each in (await skills()).json()}:
+        while not {*names} <= {each["name"] for each in (await skills()).json()}:  # noqa: ASYNC110  other processes make it so
             await asyncio.sleep(0.02)
 
 
-STRANGE = {"surprise": 1, **dict.fromkeys(("a", "text", "path", "size", "name"), [])}
+STRANGE = {"surprise": 1, **{name: [] for name in ("a", "text", "path", "size", "name")}}
 """Arguments that no skill takes."""
 WITHOUT_ARGUMENTS = {f"demo_{name}" for name in ("fail", "structured", "picture", "pid", "die", "grow")}
 """The tools whose schema, which is their server's, takes anything."""
