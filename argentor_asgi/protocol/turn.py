@@ -39,6 +39,10 @@ ARGUMENT_BYTES = 256 * 1024
 """How many bytes of UTF-8 the arguments of one call may have."""
 ANSWER_CHARS = 1024 * 1024
 """How many characters of text and reasoning one turn may have; there it ends as if the model had said `length`."""
+ID_CHARS = 256
+"""How long the id of a call may be that a model gives; each event of the call repeats it."""
+NAME_CHARS = 256
+"""How much is kept of the name of a skill that a model calls; no skill has so long a name."""
 SAME_FAILURES = 3
 """How often in a row the same call may fail before the run is given up."""
 
@@ -215,7 +219,7 @@ class Turn:
         if len(self.calls) > TOOL_CALLS_PER_TURN:
             return ()
         events: list[RunEvent] = [self._give_up(call_id, _CUT_OFF)] if call_id in self._open else []
-        call = Call(self._free(call_id), scrub(name))
+        call = Call(self._free(call_id), scrub(name[:NAME_CHARS]))
         if len(self.calls) == TOOL_CALLS_PER_TURN:
             call.refusal = _TOO_MANY
         self._open[call_id] = call
@@ -225,7 +229,7 @@ class Turn:
 
     def _free(self, call_id: str) -> str:
         """Return the model's id for the call, or the next free one made from it."""
-        wanted = scrub(call_id) or "call"
+        wanted = scrub(call_id[:ID_CHARS]) or "call"
         found, number = wanted, 1
         while found in self._taken:
             number += 1

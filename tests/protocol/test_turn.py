@@ -24,6 +24,8 @@ from argentor_asgi.protocol.turn import (
     ANSWER_CHARS,
     ARGUMENT_BYTES,
     CANCELLED,
+    ID_CHARS,
+    NAME_CHARS,
     SAME_FAILURES,
     TOOL_CALLS_PER_TURN,
     Answered,
@@ -151,6 +153,14 @@ def test_an_id_that_the_conversation_has_gets_a_suffix():
     turn, heard = read(*called("c1"), *called("c1"), *called(""), *called(""), taken={"c1"})
     assert [found.id for found in turn.calls] == ["c1-2", "c1-3", "call", "call-2"]
     assert [out.id for out in heard if isinstance(out, ToolCallEnd)] == ["c1-2", "c1-3", "call", "call-2"]
+
+
+def test_ids_and_names_are_kept_up_to_their_bounds_since_each_event_repeats_them():
+    turn, _ = read(*called("i" * (ID_CHARS + 9), "n" * (NAME_CHARS + 9), "{}"), *called("i" * (ID_CHARS + 8), "look"))
+    first, second = turn.calls
+    assert (first.id, second.id) == ("i" * ID_CHARS, "i" * ID_CHARS + "-2")
+    assert first.name == "n" * NAME_CHARS
+    assert first.arguments == {}
 
 
 def test_a_call_that_starts_again_while_open_is_another_call():

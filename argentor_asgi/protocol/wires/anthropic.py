@@ -31,8 +31,6 @@ from argentor_asgi.providers import TokensField
 
 MAX_TOKENS: Final = 4096
 """The limit of tokens of a request that has none, since this wire wants one."""
-THOUGHT_CHARS: Final = 1024 * 1024
-"""How much of its thoughts and signatures an answer may have kept; those of a longer one are not sent back."""
 
 _NAME: Final = "anthropic"
 _REASONS: Final[Mapping[str, FinishReason]] = {
@@ -44,6 +42,8 @@ _REASONS: Final[Mapping[str, FinishReason]] = {
     "pause_turn": "pause",
     "refusal": "content_filter",
 }
+_COUNTED: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+"""What is read of a usage; whatever else it holds is not kept."""
 _TEXT: Final = "text"
 _WINDOW: Final = "model_context_window_exceeded"
 
@@ -123,7 +123,12 @@ def _thoughts(message: Message) -> list[tuple[int, JsonObject]]:
 
 
 def _call(part: Part) -> JsonObject:
-    return {"type": "tool_use", "id": shared.call_id(part.id), "name": part.name, "input": part.arguments or {}}
+    return {
+        "type": "tool_use",
+        "id": shared.call_id(part.id),
+        "name": shared.call_name(part.name),
+        "input": part.arguments or {},
+    }
 
 
 def _result(part: Part) -> JsonObject:
@@ -213,6 +218,7 @@ class AnthropicReading:
     """One answer; finished by `message_stop`."""
 
     __slots__ = (
+        "_blocks",
         "_calls",
         "_id",
         "_is_done",
@@ -237,7 +243,8 @@ class AnthropicReading:
         self._is_done = False
         self._kind = ""
         self._parts = 0
-        self._room = THOUGHT_CHARS
+        self._blocks = 0
+        self._room = shared.KEPT_CHARS
 
     def feed(self, event: ServerEvent) -> Sequence[LlmEvent]:
         """Return what the event says, nothing for one of a type that is not known; raises as `Reading.feed`."""
@@ -287,7 +294,7 @@ class AnthropicReading:
         """Return the usage so far: reports are cumulative, and a later one may tell less."""
         if not isinstance(usage, dict) or not usage:
             return ()
-        self._usage.update((name, told) for name, told in usage.items() if told is not None)
+        self._usage.update((name, usage[name]) for name in _COUNTED if usage.get(name) is not None)
         fresh = shared.count(self._usage, "input_tokens")
         read = shared.count(self._usage, "cache_read_input_tokens")
         written = shared.count(self._usage, "cache_creation_input_tokens")
@@ -297,7 +304,8 @@ class AnthropicReading:
         """Open a block; the provider's own tools, and types that are not known, are passed over."""
         yield from self._end_call()
         self._open[index] = None
-        if len(self._open) > shared.CALLS:
+        self._blocks += 1
+        if self._blocks > shared.CALLS:
             raise shared.garbled()
         if block.type == "tool_use":
             yield self._call(index, block)
@@ -317,9 +325,11 @@ class AnthropicReading:
         return ToolStart(call.id, block.name)
 
     def _think(self, index: int, block: _Block) -> Iterator[LlmEvent]:
-        thought = _Thought(self._parts, data=block.data)
+        thought = _Thought(self._parts)
         self._thoughts.append(thought)
         self._open[index] = thought
+        self._room -= len(block.data or "")
+        thought.data = block.data if self._room >= 0 else None
         yield from self._extend(index, _Delta(None, thinking=block.thinking, signature=block.signature))
 
     def _extend(self, index: int, delta: _Delta) -> Iterator[LlmEvent]:

@@ -117,13 +117,13 @@ def _said(message: Message, *, is_signed: bool) -> Iterator[JsonObject]:
         given = {"id": kept["id"]} if "id" in kept else {}
         # Only the first of parallel calls is signed.
         signature = kept.get("signature") or (_STAND_IN if is_signed and at == 0 else None)
-        call = {"functionCall": {**given, "name": part.name, "args": part.arguments or {}}}
+        call = {"functionCall": {**given, "name": shared.call_name(part.name), "args": part.arguments or {}}}
         yield {**call, "thoughtSignature": signature} if signature else call
 
 
 def _result(part: Part, ids: Mapping[str | None, str]) -> JsonObject:
     given = {"id": ids[part.id]} if part.id in ids else {}
-    return {"functionResponse": {**given, "name": part.name, "response": _response(part)}}
+    return {"functionResponse": {**given, "name": shared.call_name(part.name), "response": _response(part)}}
 
 
 def _response(part: Part) -> JsonObject:
@@ -187,7 +187,7 @@ class _Frame:
 class GeminiReading:
     """One answer; finished by a finish reason, the last of which counts, or by the refusal of the prompt."""
 
-    __slots__ = ("_block", "_calls", "_kept", "_reason", "_response_id")
+    __slots__ = ("_block", "_calls", "_kept", "_reason", "_response_id", "_room")
 
     def __init__(self) -> None:
         self._calls: list[str] = []
@@ -195,6 +195,7 @@ class GeminiReading:
         self._reason: str | None = None
         self._block: str | None = None
         self._response_id: str | None = None
+        self._room = shared.KEPT_CHARS
 
     def feed(self, event: ServerEvent) -> Sequence[LlmEvent]:
         """Return what the partial answer says, each call whole; raises as `Reading.feed`."""
@@ -203,7 +204,7 @@ class GeminiReading:
         frame = shared.frame(event.data, _Frame)
         if frame.error:
             raise refusals.in_band(frame.error)
-        self._response_id = self._response_id or frame.responseId
+        self._response_id = self._response_id or shared.short_id(frame.responseId)
         if frame.promptFeedback and frame.promptFeedback.blockReason:
             self._block = frame.promptFeedback.blockReason
         return list(self._events(frame))
@@ -244,7 +245,8 @@ class GeminiReading:
         # Made ids begin with the answer's own, so that they differ from turn to turn.
         call_id = shared.fresh_id(call.id, self._calls, self._response_id or "call")
         self._calls.append(call_id)
-        kept = {"id": call.id, "signature": signature}
+        self._room -= len(signature or "")
+        kept = {"id": shared.short_id(call.id), "signature": signature if self._room >= 0 else None}
         self._kept.append({name: value for name, value in kept.items() if value})
         yield ToolStart(call_id, call.name)
         yield ToolArgs(call_id, encode({} if call.args is None else call.args).decode())

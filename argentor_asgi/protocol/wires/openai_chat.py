@@ -122,7 +122,7 @@ def _assistant(message: Message, model: str) -> Iterator[JsonObject]:
 
 
 def _call(part: Part, model: str) -> JsonObject:
-    function = {"name": part.name, "arguments": encode(part.arguments or {}).decode()}
+    function = {"name": shared.call_name(part.name), "arguments": encode(part.arguments or {}).decode()}
     return {"id": _call_id(part.id, model), "type": "function", "function": function}
 
 

@@ -12,6 +12,10 @@ from argentor_asgi.protocol.schema import JsonObject, JsonValue, decode
 
 CALLS: Final = 256
 """How many calls one answer may make before its stream counts as broken; the turn runs far fewer."""
+ID_CHARS: Final = 256
+"""How long a provider's id may be; a longer one, which each piece of its call would repeat, is replaced."""
+KEPT_CHARS: Final = 1024 * 1024
+"""How much of its thoughts and signatures an answer may have kept, to be sent back with the next request."""
 TOKENS: Final = 10**12
 """The largest number of tokens that a provider is believed."""
 EMPTY: Final = "(empty)"
@@ -19,6 +23,8 @@ EMPTY: Final = "(empty)"
 
 T = TypeVar("T")
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_NAME_CHARS: Final = 64
+_NOT_IN_NAMES: Final = re.compile("[^A-Za-z0-9_-]")
 
 
 def garbled() -> StreamTruncated:
@@ -58,10 +64,26 @@ def call_id(given: str | None) -> str:
     return given if _ID.fullmatch(given) else f"call_{sha256(given.encode(errors='replace')).hexdigest()[:24]}"
 
 
+def call_name(given: str | None) -> str:
+    """Return the name of a called function as every provider takes it; that of a skill is such a name already.
+
+    A model may make up any, such as `functions.add`: a history with it would be refused from then on.
+    """
+    return _NOT_IN_NAMES.sub("_", given or "")[:_NAME_CHARS] or "_"
+
+
+def short_id(given: str | None) -> str | None:
+    """Return a provider's id, None for none and for one that is too long to be repeated."""
+    return given if given and len(given) <= ID_CHARS else None
+
+
 def fresh_id(given: str | None, taken: Collection[str], stem: str = "call") -> str:
-    """Return the provider's id for a call, or one made from `stem` where it has none or gave it to another call."""
-    if given and given not in taken:
-        return given
+    """Return the provider's id for a call, or one made from `stem`.
+
+    Made where it has none, gave it to another call, or gave one beyond `ID_CHARS`.
+    """
+    if (found := short_id(given)) and found not in taken:
+        return found
     return next(made for number in range(len(taken) + 1) if (made := f"{stem}_{number}") not in taken)
 
 

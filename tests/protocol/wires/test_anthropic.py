@@ -27,8 +27,8 @@ from argentor_asgi.protocol.llm import (
 from argentor_asgi.protocol.messages import Usage
 from argentor_asgi.protocol.turn import Turn
 from argentor_asgi.protocol.wires import WIRES
-from argentor_asgi.protocol.wires.anthropic import MAX_TOKENS, THOUGHT_CHARS
-from argentor_asgi.protocol.wires.shared import CALLS
+from argentor_asgi.protocol.wires.anthropic import MAX_TOKENS
+from argentor_asgi.protocol.wires.shared import CALLS, KEPT_CHARS
 
 WIRE = WIRES["anthropic"]
 START = {
@@ -153,14 +153,37 @@ def test_thoughts_are_shown_and_kept_with_their_signatures_and_places():
     assert finish(events).metadata == {"anthropic": {"thoughts": kept}}
 
 
-@pytest.mark.parametrize("frames", [thinking(0, "Hm.", ""), thinking(0, "x" * THOUGHT_CHARS)])
+@pytest.mark.parametrize("frames", [thinking(0, "Hm.", ""), thinking(0, "x" * KEPT_CHARS)])
 def test_thoughts_that_are_not_signed_or_too_long_are_shown_and_not_kept(frames):
     events = anthropic(*frames, *said(1, "Yes."), *ended())
     assert (bool(reasoning(events)), finish(events).metadata) == (True, {})
 
 
+def redacted(index, data):
+    return (opened(index, type="redacted_thinking", data=data), closed(index))
+
+
+def test_redacted_thoughts_beyond_the_bound_are_not_kept():
+    kept = [*redacted(0, "d" * (KEPT_CHARS - 1)), *redacted(1, "d")]
+    assert finish(anthropic(*kept, *said(2, "Yes."), *ended())).metadata
+    assert not finish(anthropic(*kept, *redacted(2, "d"), *said(3, "Yes."), *ended())).metadata
+
+
+def test_blocks_that_all_have_one_index_are_counted_too():
+    calls_of_one_index = [called(0, call_id=f"t_{number}") for number in range(CALLS + 1)]
+    with pytest.raises(StreamTruncated):
+        anthropic(*(each for blocks in calls_of_one_index for each in blocks), *ended())
+
+
+def test_of_a_usage_only_what_is_read_is_kept():
+    reading = WIRES["anthropic"].reading()
+    for number in range(10):
+        reading.feed(frame({"type": "message_delta", "usage": {f"x{number}": "u", "output_tokens": number}}))
+    assert reading._usage == {"output_tokens": 9}  # what it keeps can be seen nowhere else
+
+
 def test_thoughts_as_long_as_the_bound_are_kept():
-    assert finish(anthropic(*thinking(0, "x" * (THOUGHT_CHARS - 4)), *said(1, "Yes."), *ended())).metadata
+    assert finish(anthropic(*thinking(0, "x" * (KEPT_CHARS - 4)), *said(1, "Yes."), *ended())).metadata
 
 
 def test_blocks_of_the_providers_own_tools_and_unknown_ones_are_passed_over():

@@ -12,7 +12,7 @@ from argentor_asgi.errors import ProviderBadRequest, ProviderRateLimited, Provid
 from argentor_asgi.protocol.llm import Finish, LlmRequest, TextPiece, ToolArgs, ToolEnd, ToolStart, UsageReport
 from argentor_asgi.protocol.messages import Usage
 from argentor_asgi.protocol.wires import WIRES
-from argentor_asgi.protocol.wires.shared import CALLS
+from argentor_asgi.protocol.wires.shared import CALLS, ID_CHARS, KEPT_CHARS
 
 WIRE = WIRES["gemini"]
 STAND_IN = "skip_thought_signature_validator"
@@ -88,6 +88,14 @@ def test_ids_and_signatures_are_kept_by_the_place_of_their_calls():
     events = gemini(partial(signed, called()), partial(called(id="fc-3"), reason="STOP"))
     assert finish(events).metadata == {"gemini": {"calls": [{"signature": "c2ln"}, {}, {"id": "fc-3"}]}}
     assert finish(gemini(partial(called(), reason="STOP"))).metadata == {}
+
+
+def test_ids_and_signatures_beyond_their_bounds_are_not_kept():
+    long_id, long_one = "i" * (ID_CHARS + 1), "s" * KEPT_CHARS
+    parts = [{**called(id=long_id), "thoughtSignature": long_one}, {**called(id="b"), "thoughtSignature": "s"}]
+    events = gemini({**partial(*parts, reason="STOP"), "responseId": long_id})
+    assert [call_id for call_id, *_ in calls(events)] == ["call_0", "b"]
+    assert finish(events).metadata == {"gemini": {"calls": [{"signature": long_one}, {"id": "b"}]}}
 
 
 @pytest.mark.parametrize(

@@ -59,3 +59,24 @@ def test_what_another_wire_kept_is_nothing(metadata):
 def test_neighbours_of_one_role_are_one_turn():
     turns = [("user", [{"a": 1}]), ("user", []), ("model", []), ("user", [{"b": 2}]), ("model", [{"c": 3}])]
     assert shared.merged(turns) == [("user", [{"a": 1}, {"b": 2}]), ("model", [{"c": 3}])]
+
+
+def test_an_id_as_long_as_the_bound_is_kept_and_a_longer_one_is_replaced():
+    assert shared.fresh_id("i" * shared.ID_CHARS, ()) == "i" * shared.ID_CHARS
+    assert shared.fresh_id("i" * (shared.ID_CHARS + 1), ()) == "call_0"
+    assert shared.short_id("i" * (shared.ID_CHARS + 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("given_name", "sent"),
+    [
+        ("memory_store-2", "memory_store-2"),
+        ("functions.add", "functions_add"),
+        ("add\n\0é", "add___"),
+        ("n" * 65, "n" * 64),
+        ("", "_"),
+        (None, "_"),
+    ],
+)
+def test_a_name_that_a_model_made_up_is_sent_as_one_that_providers_take(given_name, sent):
+    assert shared.call_name(given_name) == sent
