@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from argentor_asgi.agent.providers.pace import Pace
 from argentor_asgi.api_keys import HIDDEN, Secret
 from argentor_asgi.errors import GatewayError, ProviderBadRequest, ProviderUnavailable, StreamTruncated
 from argentor_asgi.net.http import Answer, Client, HttpFailed
@@ -78,6 +79,7 @@ class HostedBackend:
         self._client = client
         self._manner = manner
         self._key = key
+        self._pace = Pace()
         self._tokens_field = manner.tokens_field or provider.tokens_field
         self._url = base(base_url or provider.base) + self._wire.path(model)
         self._headers = {
@@ -93,6 +95,7 @@ class HostedBackend:
         Raises what the provider refuses with, `ProviderUnavailable` when it fails before it said anything, and
         `StreamTruncated` when it does afterwards. Closing the iterator, or a cancel at any await, closes the socket.
         """
+        await self._pace.step()
         body = self._body(request)
         tally, is_begun = _Tally(len(body)), False
         try:
@@ -100,6 +103,7 @@ class HostedBackend:
                 await self._refuse(answer)
                 reader, reading = EventReader(), self._wire.reading()
                 async for chunk in answer.chunks():
+                    await self._pace.step()
                     for event in _told(reading, reader.feed(chunk)):
                         is_begun = True
                         tally.hear(event)

@@ -1,0 +1,69 @@
+"""How streams that have much to say share the loop with each other and with everybody else."""
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from argentor_asgi.agent.providers.pace import STRETCH_S, Pace
+
+
+class Workers:
+    """Tasks whose work takes time by a clock of their own. `done`: which of them worked in each turn of the loop."""
+
+    def __init__(self, work_s: float) -> None:
+        self.work_s = work_s
+        self.now = 0.0
+        self.pace = Pace(lambda: self.now)
+        self.done: list[list[int]] = [[]]
+
+    async def work(self, number: int, steps: int) -> None:
+        for _ in range(steps):
+            await self.pace.step()
+            self.now += self.work_s
+            self.done[-1].append(number)
+
+    async def count_turns(self) -> None:
+        while True:
+            self.done.append([])
+            await asyncio.sleep(0)
+
+    async def all_of(self, many: int, steps: int) -> None:
+        counting = asyncio.create_task(self.count_turns())
+        await asyncio.gather(*(self.work(number, steps) for number in range(many)))
+        counting.cancel()
+
+
+@given(st.integers(1, 30), st.integers(1, 10), st.floats(0.0001, 0.02))
+def test_all_streams_together_hold_the_loop_for_one_stretch_and_one_step(many, steps, work_s):
+    workers = Workers(work_s)
+    asyncio.run(workers.all_of(many, steps))
+    assert sum(map(len, workers.done)) == many * steps
+    # What a turn of the loop began with is let in by the turn before, so that two stretches may meet in one.
+    assert all(len(turn) * work_s <= 2 * (STRETCH_S + work_s) + 1e-9 for turn in workers.done)
+
+
+@given(st.integers(2, 30))
+def test_who_waits_is_served_in_order(many):
+    workers = Workers(STRETCH_S)
+    asyncio.run(workers.all_of(many, 1))
+    assert [number for turn in workers.done for number in turn] == list(range(many))
+
+
+async def test_who_is_alone_waits_for_nobody():
+    workers = Workers(0.0)
+    await workers.work(0, 1000)
+    assert workers.done == [[0] * 1000]
+
+
+async def test_who_is_cancelled_while_waiting_leaves_the_others_going():
+    workers = Workers(STRETCH_S)
+    await workers.work(0, 1)
+    waiting = [asyncio.create_task(workers.work(number, 1)) for number in (1, 2, 3)]
+    waiting[1].cancel()
+    assert [type(found) for found in await asyncio.gather(*waiting, return_exceptions=True)] == [
+        type(None),
+        asyncio.CancelledError,
+        type(None),
+    ]
+    assert [number for turn in workers.done for number in turn] == [0, 1, 3]
