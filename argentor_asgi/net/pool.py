@@ -33,6 +33,10 @@ IDLE_CONNECTIONS: Final = 20
 """How many connections are kept for a next request."""
 IDLE_S: Final = 15.0
 """How long; below what servers and balancers wait before they close them."""
+READ_BYTES: Final = 16 * 1024
+"""How much is taken from a connection at a time: what the library makes of it, it makes without letting go."""
+PIECES: Final = 64
+"""How many pieces of a body are given before others have a turn: they may all be there, of one byte each."""
 _WRITES: Final = "http11.send_request_headers.started"
 _READS: Final = "http11.receive_response_headers.started"
 """What the library calls the steps of a request at which a phase begins."""
@@ -122,9 +126,13 @@ class Reply:
         self._response, self._host = response, host
         self._idle_s, self._until = idle_s, until
         self._pieces = response.aiter_stream()
+        self._given = 0
 
     async def piece(self) -> bytes | None:
         """Return the next bytes of the body, undecoded, None at its end; raises `HttpFailed`."""
+        self._given += 1
+        if not self._given % PIECES:
+            await asyncio.sleep(0)
         wait = _Wait(self._host, self._until)
         try:
             async with wait:
@@ -239,14 +247,15 @@ class _Stream(httpcore2.AsyncNetworkStream):
     ) -> httpcore2.AsyncNetworkStream:
         """Speak TLS from here on with who has a certificate for this name."""
         try:
-            return await self._stream.start_tls(await self._trust.context(), server_hostname, timeout)
+            made = await self._stream.start_tls(await self._trust.context(), server_hostname, timeout)
         except BaseException:
             await self._stream.aclose()
             raise
+        return _Stream(made, self._trust)
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  as above
-        """Return what has come."""
-        return await self._stream.read(max_bytes, timeout)
+        """Return what has come, at most `READ_BYTES` of it."""
+        return await self._stream.read(min(max_bytes, READ_BYTES), timeout)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  as above
         """Send all of this."""

@@ -14,6 +14,7 @@ from raw_server import certified, raw_server, sse
 import argentor_asgi
 from argentor_asgi.errors import ConfigError
 from argentor_asgi.net.http import Client, Fetched, HttpFailed, Timeouts
+from argentor_asgi.net.pool import PIECES, READ_BYTES
 
 SHORT_S = 0.05
 """A deadline that is meant to pass."""
@@ -107,6 +108,44 @@ async def test_pieces_are_given_as_they_come_however_they_were_cut():
         for _ in range(2):
             async with http.open("GET", raw.url) as answer:
                 assert b"".join([piece async for piece in answer.chunks()]) == text
+
+
+async def test_a_flood_of_tiny_chunks_lets_others_have_their_turns():
+    async def flood(_asked, line):
+        await line.stream()
+        await line.send(b"1\r\nx\r\n" * 5000)
+        await line.end()
+
+    turns, seen = 0, []
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with raw_server(flood) as raw, client() as http, http.open("GET", raw.url) as answer:
+        task = asyncio.create_task(others())
+        seen = [turns async for _ in answer.chunks()]
+        task.cancel()
+    assert len(seen) == 5000
+    assert max(seen.count(turn) for turn in set(seen)) <= PIECES
+
+
+async def test_what_is_taken_from_a_connection_at_a_time_is_bounded(tls):
+    async def large(_asked, line):
+        await line.answer(bytes(20 * READ_BYTES))
+
+    context, trusted = tls
+    for secure in (None, context):
+        async with (
+            raw_server(large, tls=secure) as raw,
+            client(trust=trusted) as http,
+            http.open("GET", raw.url) as answer,
+        ):
+            sizes = [len(piece) async for piece in answer.chunks()]
+        assert sum(sizes) == 20 * READ_BYTES
+        assert max(sizes) <= READ_BYTES
 
 
 async def test_no_answer_to_head_and_no_content_have_an_empty_body():
