@@ -21,17 +21,6 @@ WATCHED = ("argentor_asgi", "httpcore2", "anyio")
 held: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
 
-def environment(models: str, **more: str) -> dict[str, str]:
-    """Return the settings of a gateway that asks this server, as OpenAI's."""
-    return {
-        "ARGENTOR_LLM_PROVIDER": "openai",
-        "ARGENTOR_LLM_MODEL": "m-1",
-        "ARGENTOR_LLM_API_KEY": "sk-test-0123456789",
-        "ARGENTOR_LLM_BASE_URL": models,
-        **{f"ARGENTOR_{name.upper()}": value for name, value in more.items()},
-    }
-
-
 @skill("hold", "Holds on for ever.")
 async def hold(name: str) -> str:
     """Wait for what never comes."""

@@ -18,6 +18,7 @@ from uuid import uuid4
 import hosted_app
 import pytest
 from asgi_driver import begin, http, lifespan, until
+from hosted_env import hosted_env
 from hosted_models import openai_chunk
 from processes import server
 from raw_server import Asked, Line, RawServer, raw_server, sse
@@ -361,7 +362,7 @@ async def is_calm(port: int, tasks: dict[str, int]) -> None:
 
 @asynccontextmanager
 async def serving(kind, cwd, models):
-    env = hosted_app.environment(models, storage_url="memory://")
+    env = hosted_env(models, llm_retries="3", storage_url="memory://")
     async with server(kind, "hosted_app:app", cwd=cwd, workers=0, env=env) as running:
         yield running
 
@@ -387,7 +388,7 @@ async def test_at_twenty_points_a_cancel_leaves_no_task(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = Model()
     async with raw_server(model) as raw:
-        env = hosted_app.environment(raw.url, storage_url="memory://", log_access="false")
+        env = hosted_env(raw.url, llm_retries="3", storage_url="memory://", log_access="false")
         app = hosted_app.made_of(env).app
         async with lifespan(app):
             before = others(raw)
