@@ -26,8 +26,8 @@ START_S = 30.0
 MEBI = 1024 * 1024
 MANY = 100_000
 SKILLS = ("http_fetch", "file_read", "regex", "agent_delegate")
-LINES = "\n".join(f"line {number * 7919 % 10007}" for number in range(20_000))
-WORDS = "One two. " * 10_000
+LINES = "\n".join(f"line {number * 7919 % 10007}" for number in range(10_000))
+WORDS = "One two. " * 27_000
 
 
 def evaluate(expression):
@@ -37,29 +37,29 @@ def evaluate(expression):
 ADVERSE = {
     "powers": evaluate("9**9**9**9"),
     "factorial": evaluate("factorial(10**9)"),
-    "parentheses": evaluate("(" * MANY + "1" + ")" * MANY),
-    "minus": evaluate("-" * MANY + "1"),
-    "sums": evaluate("1+" * MANY + "1"),
-    "digits": evaluate("9" * MANY + "*" + "9" * MANY),
-    "brackets": ("json_query", {"operation": "get", "data": "[" * MANY, "path": "0"}),
+    "parentheses": evaluate("(" * 990 + "1" + ")" * 990),
+    "minus": evaluate("-" * 1990 + "1"),
+    "sums": evaluate("1+" * 990 + "1"),
+    "digits": evaluate("9" * MANY),
+    "brackets": ("json_query", {"operation": "get", "data": "[" * 250_000, "path": "0"}),
     "long path": ("json_query", {"operation": "get", "data": {"a": 1}, "path": "a." * MANY}),
-    "two long texts": ("diff", {"old": LINES, "new": "\n".join(reversed(LINES.split("\n")))}),
-    "cells": ("csv_processor", {"operation": "sort", "data": "a,b\n" + "1,2\n" * MANY, "column": "a"}),
+    "two long texts": ("diff", {"operation": "word_diff", "old": LINES, "new": "\n".join(reversed(LINES.split("\n")))}),
+    "cells": ("csv_processor", {"operation": "sort", "data": "a,b\n" + "1,2\n" * 50_000, "column": "a"}),
     "quotes": ("csv_processor", {"operation": "parse", "data": '"' * MANY}),
-    "sentences": ("summarizer", {"text": WORDS * 5}),
-    "text": ("text_transform", {"operation": "title", "text": WORDS * 5}),
-    "replacing": ("text_transform", {"operation": "replace", "text": "a" * MANY, "find": "a", "replacement": "b" * 99}),
+    "sentences": ("summarizer", {"operation": "summarize", "text": WORDS}),
+    "text": ("text_transform", {"operation": "title_case", "text": WORDS}),
+    "replacing": ("text_transform", {"operation": "replace", "text": "a" * MANY, "find": "a", "replacement": "b" * 9}),
     "mails": ("data_validator", {"operation": "email", "value": "a@" + "a." * MANY}),
-    "decoded": ("encode_decode", {"operation": "base64_decode", "value": "A" * MANY * 4}),
-    "uuids": ("uuid_generator", {"operation": "v4", "count": 10**9}),
-    "years": ("datetime", {"operation": "add", "date": "2026-01-01", "days": 10**18}),
+    "decoded": ("encode_decode", {"operation": "base64_decode", "input": "A" * 240_000}),
+    "uuids": ("uuid_generator", {"operation": "generate_bulk", "count": 10**9}),
+    "years": ("datetime", {"operation": "add", "datetime": "2026-01-01", "amount": 10**18, "unit": "days"}),
     "backtracking": ("regex", {"operation": "match", "pattern": "(a|a)*(a+)+$", "text": "a" * 5000 + "b"}),
     "repeats": ("regex", {"operation": "match", "pattern": "((a{0,999}){0,999}){0,999}", "text": "a" * 999}),
     "all matches": ("regex", {"operation": "find_all", "pattern": "", "text": "a" * MANY, "limit": 1000}),
     "a long file": ("file_read", {"path": "{directory}/long.txt"}),
     "a file of zeros": ("file_read", {"path": "/dev/zero"}),
     "outside": ("file_read", {"path": "{directory}/../../etc/passwd"}),
-    "a note": ("memory_store", {"content": "x" * 900_000}),
+    "a note": ("memory_store", {"content": "x" * 250_000}),
     "looking for much": ("memory_search", {"query": "x " * MANY}),
     "a long answer of a server": ("demo_big", {"size": 3_000_000}),
     "an answer that never comes": ("demo_slow", {"path": "{directory}/told"}),
