@@ -244,6 +244,7 @@ def _runs(config: Config, tools: Equipment, agency: Agency, store: Store, connec
         clock=tools.clock,
         timeout_s=config.agent.approval_timeout_s,
         announce=connections.announce,
+        fault=agency.skills.fault,
     )
     tools.metrics.provide(partial(_approval_rows, approvals))
     return Runs(

@@ -257,6 +257,11 @@ class SkillRegistry:
         """Return the skill of this name, or None."""
         return self._skills.get(name)
 
+    def fault(self, name: str, arguments: JsonObject) -> str | None:
+        """Return what is wrong with these arguments for the skill of this name; None if nothing is, or none has it."""
+        found = self._skills.get(name)
+        return None if found is None else found.wrong(arguments)
+
     def descriptors(self) -> list[SkillDescriptor]:
         """Return what every skill says of itself, by name: the same order in every process."""
         return [known.descriptor for known in self._skills.values()]

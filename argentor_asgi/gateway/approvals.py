@@ -35,6 +35,8 @@ OVER: Final = "its run no longer waits"
 """Why a call was not approved that nobody decided on."""
 
 Announce = Callable[[Approval], None]
+Fault = Callable[[str, JsonObject], str | None]
+"""Says in words what is wrong with a call of the skill of this name with these arguments; None if nothing is."""
 log = logging.getLogger("argentor.approvals")
 
 
@@ -51,6 +53,11 @@ def nobody(_approval: Approval) -> None:
     """Announce to nobody."""
 
 
+def no_fault(_tool: str, _arguments: JsonObject) -> str | None:
+    """Find nothing wrong."""
+    return None
+
+
 class Approvals:
     """Every approval that a live run of this process waits for.
 
@@ -65,15 +72,20 @@ class Approvals:
         clock: Clock,
         timeout_s: float,
         announce: Announce = nobody,
+        fault: Fault = no_fault,
         limit: int = PENDING,
     ) -> None:
-        """Let a call wait for `timeout_s`; `announce` hears of each that does, and may not wait itself."""
+        """Let a call wait for `timeout_s`; `announce` hears of each that does, and may not wait itself.
+
+        `fault`: judges the arguments that a reviewer edits.
+        """
         self.outcomes: Counter[ApprovalStatus] = Counter()
         self._store = store
         self._audit = audit
         self._clock = clock
         self._timeout = timedelta(seconds=timeout_s)
         self._announce = announce
+        self._fault = fault
         self._limit = limit
         self._pending: dict[Scope, dict[str, Pending]] = {}
         self._count = 0
@@ -115,7 +127,8 @@ class Approvals:
         """Decide on a call that waits for the principal's own run; when it returns, the decision is stored.
 
         Raises `ApprovalNotFound`, also for a foreign id, `ApprovalDecided` with the member `approval_status` when it
-        comes late or twice, `InvalidInput`, `StorageUnavailable`. A caller that is cancelled may have decided.
+        comes late or twice, `InvalidInput`, also for edited arguments that the skill would refuse, and
+        `StorageUnavailable`. A caller that is cancelled may have decided.
         """
         if decision.edited_arguments is not None and not decision.approved:
             detail = Detail("/edited_arguments", "only with approved: true")
@@ -134,6 +147,7 @@ class Approvals:
         scope, now = Scope(principal.id, principal.tenant), self._clock.now()
         approval = await self._store.get_approval(scope, approval_id)
         if approval is not None and as_of(approval, now).status == "pending":
+            self._refuse_unusable(approval.tool, decision.edited_arguments)
             decided = replace(
                 approval,
                 status="approved" if decision.approved else "denied",
@@ -148,6 +162,11 @@ class Approvals:
         if approval is None:
             raise ApprovalNotFound
         raise ApprovalDecided(members={"approval_status": as_of(approval, now).status})
+
+    def _refuse_unusable(self, tool: str, edited: JsonObject | None) -> None:
+        """Raise `InvalidInput` for edited arguments that the skill would refuse: their author can still mend them."""
+        if edited is not None and (fault := self._fault(tool, edited)) is not None:
+            raise InvalidInput("The skill would refuse these arguments.", details=[Detail("/edited_arguments", fault)])
 
     async def _settle(self, decided: Approval) -> bool:
         """Store the decision and let the run hear it, or the one that came first; say whether it was this one."""

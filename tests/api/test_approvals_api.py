@@ -119,6 +119,25 @@ async def test_a_blocking_chat_waits_for_an_approval_that_another_request_gives(
         assert (kept["edited_arguments"], kept["reason"]) == ({"to": "them"}, "go")
 
 
+async def test_edited_arguments_that_the_skill_would_refuse_decide_nothing_and_can_be_mended():
+    post = Post()
+    async with opened(post=post) as house:
+        chat = house.begin("POST", CHAT, {"message": "send it"})
+        found = await pending(house)
+        refused = await decide(house, found, edited_arguments={"too": "them"})
+        assert code_of(refused) == (422, "invalid_input")
+        (detail,) = refused.json()["details"]
+        assert detail["pointer"] == "/edited_arguments"
+        assert "Its fields: to (required)" in detail["message"]
+        async with house.talk() as talk:
+            talk.say(type="approval_response", task_id=found["task_id"], approved=True, edited_arguments={"to": 7})
+            assert (await beside(talk, "error"))["code"] == "invalid_input"
+        assert (await pending(house)) == found
+        assert (await decide(house, found, edited_arguments={"to": "them"})).status == 200
+        assert (await chat.end()).status == 200
+        assert post.sent == [("them", "anonymous")]
+
+
 async def test_a_stream_tells_of_the_request_and_of_its_end():
     async with opened() as house:
         stream = house.begin("POST", STREAM, {"input": "send it"})
