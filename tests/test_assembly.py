@@ -60,6 +60,7 @@ def test_further_skills_are_there_when_they_are_named():
     assert more - names == {"agent_delegate", "regex", "http_fetch", "file_read"}
 
 
+@pytest.mark.slow
 def test_mcp_servers_are_a_source_of_skills():
     found = made(mcp=Mcp((McpServer("demo", "http://127.0.0.1:9/mcp"),)))
     assert found.mcp is not None

@@ -11,6 +11,8 @@ from waiting_room import Room, asking, of
 from argentor_asgi.gateway.dispatch import scope_of
 from argentor_asgi.sessions.records import LIVE
 
+pytestmark = pytest.mark.slow
+
 STEPS = 120
 """More steps of the loop than such a run takes."""
 

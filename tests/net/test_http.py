@@ -16,6 +16,8 @@ from argentor_asgi.errors import ConfigError
 from argentor_asgi.net.http import Client, Fetched, HttpFailed, Timeouts
 from argentor_asgi.net.pool import PIECES, READ_BYTES
 
+pytestmark = pytest.mark.slow
+
 SHORT_S = 0.05
 """A deadline that is meant to pass."""
 LIMIT = 1000
@@ -803,7 +805,6 @@ def run(program: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.slow
 def test_the_library_is_loaded_by_a_client_and_by_nothing_else():
     program = """
 import sys
@@ -815,7 +816,6 @@ assert "httpcore2" in sys.modules
     assert run(program) == ""
 
 
-@pytest.mark.slow
 def test_a_client_without_the_extra_names_it():
     program = """
 import sys

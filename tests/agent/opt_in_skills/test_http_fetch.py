@@ -14,6 +14,8 @@ from argentor_asgi.agent.skills import FunctionSkill
 from argentor_asgi.agent_sections import Agent, Capabilities
 from argentor_asgi.net.http import Client, Timeouts
 
+pytestmark = pytest.mark.slow
+
 HOSTS = ("127.0.0.1",)
 
 

@@ -28,6 +28,8 @@ from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.protocol.llm import Finish, Retrying, TextPiece, UsageReport
 from argentor_asgi.protocol.messages import Usage
 
+pytestmark = pytest.mark.slow
+
 SAID = [TextPiece("two "), TextPiece("piécés")]
 
 
@@ -156,7 +158,6 @@ def test_a_key_that_no_header_carries_is_a_start_up_error_that_does_not_show_it(
     assert key not in str(caught.value)
 
 
-@pytest.mark.slow
 def test_without_its_extra_a_hosted_model_is_a_start_up_error_that_names_it():
     code = """
 import sys
@@ -277,7 +278,6 @@ async def _all(backend):
     return [event async for event in backend.stream(HELLO)]
 
 
-@pytest.mark.slow
 async def test_a_cancel_anywhere_closes_every_connection_and_frees_the_breaker():
     """agent.md 8 item 5: in a try, in the wait between two, and in the next one's."""
 
