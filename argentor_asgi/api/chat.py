@@ -236,7 +236,7 @@ async def chat(
     started = await services.dispatch.start(principal, ask)
     run = await services.runs.outcome(scope_of(principal), started.id)
     if run.status != "done":
-        raise failure_of(run)
+        raise await failure_of(services.store, run)
     reason = run.finish_reason or "stop"
     return ChatReply(run.text, run.session_id, run.id, run.model, run.turns, run.usage, reason)
 

@@ -384,7 +384,7 @@ class Conversation:
         async for batch in reader:
             for event in batch:
                 await self._put(ws_session.stream(run.session_id, run.id, event))
-        await self._put(closing(reader.run))
+        await self._put(await closing(self._services.store, reader.run))
 
 
 async def _end(tasks: Sequence[asyncio.Task[object]]) -> None:

@@ -3,7 +3,9 @@
 from argentor_asgi.errors import GatewayError, RunCancelled, RunInterrupted, by_code
 from argentor_asgi.gateway.runs import is_live
 from argentor_asgi.protocol import ws_session
+from argentor_asgi.protocol.schema import restore
 from argentor_asgi.sessions.records import Approval, Run
+from argentor_asgi.sessions.store import RunStore
 
 
 def asked(approval: Approval) -> bytes:
@@ -18,17 +20,26 @@ def asked(approval: Approval) -> bytes:
     return ws_session.asked(approval.id, approval.description, approval.risk_level, context)
 
 
-def closing(run: Run) -> bytes:
+async def closing(store: RunStore, run: Run) -> bytes:
     """Return the frame that closes a run that has ended."""
     if run.status == "done":
         return ws_session.response(run.session_id, run.id, run.text)
-    return ws_session.failure(run.session_id, failure_of(run), run.id)
+    return ws_session.failure(run.session_id, await failure_of(store, run), run.id)
 
 
-def failure_of(run: Run) -> GatewayError:
-    """Return why a run that has ended has no answer."""
+async def failure_of(store: RunStore, run: Run) -> GatewayError:
+    """Return why a run that has ended has no answer, in the words of its last event as long as that is kept."""
     if run.status == "cancelled":
         return RunCancelled()
     if run.status == "interrupted" or is_live(run):
         return RunInterrupted()
-    return by_code(run.error_code or "internal")()
+    return by_code(run.error_code or "internal")(await _words(store, run))
+
+
+async def _words(store: RunStore, run: Run) -> str | None:
+    """Return what the run's terminal event says; None where it cannot be read: the code says most of it."""
+    try:
+        found = await store.events(run.id, after=run.last_seq - 1, limit=1)
+    except GatewayError:
+        return None
+    return next((str(restore(event.data, dict)["message"]) for event in found if event.type == "error"), None)

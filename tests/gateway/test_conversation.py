@@ -9,8 +9,9 @@ import pytest
 from asgi_driver import pairs, scope_of, soon, until, websocket
 from contracts.store_values import START
 from doors import doors
+from faulty_store import FaultyStore
 from recording import Heard, check_frames
-from scripted_backend import Park, answer
+from scripted_backend import Park, answer, call, calling
 
 from argentor_asgi.errors import ProviderUnavailable, StorageUnavailable
 from argentor_asgi.gateway.connections import RESTART
@@ -261,8 +262,8 @@ async def test_a_run_whose_events_are_gone_is_told_so_however_often_it_is_asked_
             assert (await talk.frame())["code"] == "replay_expired"
 
 
-def a_run(status, **fields):
-    return Run("r", "s", "me", "default", status, "m", "hi", START, START, **fields)
+def a_run(status, id="r", **fields):  # noqa: A002  the field's name
+    return Run(id, "s", "me", "default", status, "m", "hi", START, START, **fields)
 
 
 @pytest.mark.parametrize(
@@ -276,10 +277,29 @@ def a_run(status, **fields):
         (a_run("failed"), "internal"),
     ],
 )
-def test_a_run_without_an_answer_is_closed_by_why(run, code):
-    assert failure_of(run).code == code
-    frame = json.loads(closing(run))
+async def test_a_run_without_an_answer_is_closed_by_why(run, code):
+    store = FaultyStore()
+    assert (await failure_of(store, run)).code == code
+    frame = json.loads(await closing(store, run))
     assert (frame["type"], frame["code"], frame["run_id"], frame["session_id"]) == ("error", code, "r", "s")
+
+
+async def test_a_run_that_failed_is_closed_in_the_words_of_its_last_event_as_long_as_that_is_there():
+    calls = [calling(call("c1", "skills_help", "{}"))] * 2
+    async with doors(*calls, agent={"run_tool_calls": 0}) as house, house.talk() as talk:
+        heard = await talk.ask("hi")
+        words = heard.last["message"]
+        assert words == heard.closing["message"] == "The run's budget of 0 skill calls has 0 left, not 1."
+        reply = await house.post("/api/v1/agent/chat", {"message": "hi"})
+        assert (reply.status, reply.json()["message"]) == (429, words)
+        run = a_run("failed", error_code="budget_exceeded", id=heard.run_id, last_seq=heard.last["seq"])
+        assert (await failure_of(house.store, run)).message == words
+        house.store.faults["events"] = StorageUnavailable()
+        assert (await failure_of(house.store, run)).message == "The budget is used up."
+        house.store.faults.clear()
+        for log in house.store._runs.values():
+            house.store._drop_events(log)
+        assert (await failure_of(house.store, run)).message == "The budget is used up."
 
 
 # --- bounds ------------------------------------------------------------------------------------------------------

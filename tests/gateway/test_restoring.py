@@ -244,7 +244,7 @@ async def test_a_stop_lays_a_waiting_run_aside_at_once_and_lets_its_readers_go()
     await soon(room.runs.drain(1000))
     assert kinds(await soon(reading))[-1] == "approval_request"
     left = await soon(blocked)
-    assert (left.status, type(failure_of(left))) == ("waiting_approval", RunInterrupted)
+    assert (left.status, type(await failure_of(room.store, left))) == ("waiting_approval", RunInterrupted)
     stored = await room.run(run)
     assert (stored.status, stored.last_seq) == ("waiting_approval", len(await room.store.events(run.id, limit=ALL)))
     assert [message.role for message in await room.said()] == ["user", "assistant"]
