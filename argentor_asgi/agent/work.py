@@ -146,9 +146,9 @@ class Work:
     async def _ask(self, number: int) -> Turn:
         """Read one model call to its end, or to where it breaks off."""
         context = self._context
-        context.turns, context.text = number, ""
         if context.budget is not None:
             context.budget.take_turn()
+        context.turns, context.text = number, ""
         turn = self._turn = Turn(next_index=self._next_index, taken=self._taken)
         guard = self._guard = None if self._kit.guardrails is None else self._kit.guardrails.output()
         self._span = self._kit.spans.begin(self._trace)
