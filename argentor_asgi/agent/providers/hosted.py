@@ -5,6 +5,7 @@ A try is one request here; trying again, other models and leaving a model alone 
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -22,6 +23,8 @@ from argentor_asgi.providers import Provider, TokensField
 
 REFUSAL_BYTES: Final = 64 * 1024
 """How much of a refusal's body is read."""
+NOTE_CHARS: Final = 300
+"""How much of a provider's words is written down."""
 REFUSAL_S: Final = 5.0
 """How long it may take."""
 TOKEN: Final = 4
@@ -29,7 +32,8 @@ TOKEN: Final = 4
 EVENT_STREAM: Final = "text/event-stream"
 VERSIONS: Final = ("/v1", "/v1beta")
 """What of a base's path the wires add themselves."""
-_OK, _REDIRECT, _REFUSAL = 200, 300, 400
+_OK, _REFUSAL = 200, 400
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 log = logging.getLogger("argentor.models")
 
@@ -103,12 +107,15 @@ class HostedBackend:
                 await self._refuse(answer)
                 reader, reading = EventReader(), self._wire.reading()
                 async for chunk in answer.chunks():
-                    await self._pace.step()
                     for event in _told(reading, reader.feed(chunk)):
+                        await self._pace.step()
+                        if event is None:
+                            continue
                         is_begun = True
                         tally.hear(event)
                         yield event
-                for event in tally.completed([*_told(reading, reader.end()), *reading.end()]):
+                last = [event for event in _told(reading, reader.end()) if event is not None]
+                for event in tally.completed([*last, *reading.end()]):
                     yield event
         except HttpFailed as failed:
             raise self._failure(failed, is_begun=is_begun) from failed
@@ -150,14 +157,15 @@ class HostedBackend:
         return StreamTruncated() if is_begun else ProviderUnavailable()
 
     def _note(self, error: GatewayError) -> None:
-        """Log what the provider said, which is in the error's notes; the key is taken out of them for good."""
+        """Log what the provider said, which is in the error's notes; they are made fit to be written down for good."""
         notes: list[str] = getattr(error, "__notes__", [])
-        notes[:] = [self._hidden(note) for note in notes]
+        notes[:] = [_UNPRINTABLE.sub(" ", self._hidden(note))[:NOTE_CHARS] for note in notes]
         log.warning("%s/%s: %s: %s", self.name, self.model, error.code, " ".join(notes) or error.message)
 
     def _hidden(self, text: str) -> str:
+        """Return the text without the key in any case; before anything is cut, since half a key is too much of it."""
         key = self._key.reveal() if self._key else ""
-        return text.replace(key, HIDDEN) if key else text
+        return re.sub(re.escape(key), HIDDEN, text, flags=re.IGNORECASE) if key else text
 
 
 class _Tally:
@@ -189,9 +197,10 @@ class _Tally:
         return [*events[:-1], UsageReport(used), events[-1]]
 
 
-def _told(reading: Reading, events: Sequence[ServerEvent]) -> Iterator[LlmEvent]:
+def _told(reading: Reading, events: Sequence[ServerEvent]) -> Iterator[LlmEvent | None]:
+    """Yield what the events say, None for one that says nothing: that is work too."""
     for event in events:
-        yield from reading.feed(event)
+        yield from reading.feed(event) or (None,)
 
 
 def base(url: str) -> str:

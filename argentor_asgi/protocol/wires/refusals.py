@@ -1,7 +1,8 @@
 """What a provider's refusal means, as an answer that is not a 2xx or as an error inside a stream (agent.md 1.5, D13).
 
 Its status and codes decide; its words only where providers have no code for it. What it said is a note on the error,
-for the log: `message` is ours, since no upstream text reaches a client.
+for the log: `message` is ours, since no upstream text reaches a client. The note is whole, so that whoever writes it
+down can take secrets out of it before cutting it.
 """
 
 import re
@@ -24,8 +25,6 @@ from argentor_asgi.protocol.schema import JsonObject, JsonValue, decode_value
 
 RETRY_AFTER_MS: Final = 24 * 3600 * 1000
 """The longest wait that a provider is believed."""
-NOTE_CHARS: Final = 300
-"""How much of a provider's words goes to the log."""
 
 _IN_BAND: Final = {
     "invalid_request_error": 400,
@@ -117,7 +116,7 @@ def _declared(report: _Report) -> GatewayError:
     error = _error(report)
     said = " ".join([*sorted(report.codes), "" if isinstance(error, ProviderAuth) else report.message])
     # A provider repeats a part of a wrong key, so those words are left out.
-    error.add_note(f"The provider said {report.status or 'in its stream'}: {_UNPRINTABLE.sub(' ', said)[:NOTE_CHARS]}")
+    error.add_note(f"The provider said {report.status or 'in its stream'}: {_UNPRINTABLE.sub(' ', said)}")
     return error
 
 

@@ -1,6 +1,7 @@
 """`argentor_asgi.agent.providers.hosted`: real requests on real sockets, whatever the other side does."""
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -19,7 +20,8 @@ from hosted_models import (
 from raw_server import raw_server, sse
 from wire_cases import CASES, MODELS, golden
 
-from argentor_asgi.agent.providers.hosted import REFUSAL_BYTES, Manner, Refused, base
+from argentor_asgi.agent.providers.hosted import NOTE_CHARS, REFUSAL_BYTES, Manner, Refused, base
+from argentor_asgi.agent.providers.pace import STRETCH_S, Pace
 from argentor_asgi.errors import (
     ContextOverflow,
     GatewayError,
@@ -328,6 +330,65 @@ async def test_what_a_provider_says_of_a_refusal_is_for_the_log_and_the_key_for_
     assert error.message == ProviderBadRequest.message
     assert KEY not in f"{error.__notes__} {caplog.text}"
     assert "model m-1 is gone; you sent ***" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": KEY, "type": f"Bearer {KEY.upper()}"},
+        *({"message": "x" * (NOTE_CHARS - cut) + KEY} for cut in range(20, len(KEY) + 40, 9)),
+    ],
+)
+async def test_no_part_of_the_key_is_written_down_whatever_the_provider_makes_of_it(error, caplog):
+    async with raw_server(lambda _, line: line.answer_json({"error": error}, 404)) as raw:
+        (error,) = await heard(asking(raw))
+    written = f"{error.__notes__} {caplog.text}".lower()
+    assert "***" in written or "xxx" in written
+    assert KEY[:9].lower() not in written
+
+
+async def test_a_note_of_an_odd_kind_of_answer_is_one_short_line_without_the_key(caplog):
+    kind = f"text/html; a={KEY.upper()}; \x9b31m\x85{'A' * 9999}"
+    async with raw_server(lambda _, line: line.answer(b"hi", content_type=kind)) as raw:
+        (error,) = await heard(asking(raw))
+    (note,) = error.__notes__
+    assert note.startswith("The provider answered 200 with text/html; a=***;")
+    assert len(note) == NOTE_CHARS
+    assert note.isprintable()
+    assert note in caplog.text
+
+
+async def test_frames_and_events_that_come_at_once_are_worked_on_in_turn_with_others():
+    """Neither a flood of frames that say nothing nor one frame that says much holds the loop."""
+    texts = [{"type": "text", "text": "a"}] * 3000
+    empty = b"data: {}\n\n" * 9000
+
+    async def talking(_asked, line):
+        await line.events(empty, openai_chunk({"content": texts}), openai_chunk({}, "stop"), "[DONE]")
+
+    turns, steps, most = 0, 0, 5
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def now():
+        nonlocal steps
+        steps += 1
+        return steps * STRETCH_S / most
+
+    async with raw_server(talking) as raw:
+        backend = asking(raw)
+        backend._pace = Pace(now)  # a clock by which each step takes its time
+        task = asyncio.create_task(others())
+        seen = [turns async for _ in backend.stream(HELLO)]
+        task.cancel()
+        await backend.aclose()
+    assert len(seen) == 3002
+    assert max(Counter(seen).values()) <= most + 1
+    assert turns > 9000 / (most + 1)
 
 
 async def test_a_long_refusal_is_read_only_so_far():

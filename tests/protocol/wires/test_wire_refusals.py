@@ -18,7 +18,7 @@ from argentor_asgi.errors import (
     ProviderUnavailable,
 )
 from argentor_asgi.protocol.wires import WIRES
-from argentor_asgi.protocol.wires.refusals import NOTE_CHARS, RETRY_AFTER_MS, in_band, refusal, retry_after_ms
+from argentor_asgi.protocol.wires.refusals import RETRY_AFTER_MS, in_band, refusal, retry_after_ms
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 JSON = st.recursive(
@@ -183,7 +183,11 @@ def test_what_the_provider_said_is_a_note_for_the_log_and_not_the_message():
     (note,) = error.__notes__
     assert note.startswith("The provider said 400: invalid_request_error bad [31m tool")
     assert note.isprintable()
-    assert len(note) < NOTE_CHARS + 50
+
+
+def test_a_note_is_whole_so_that_a_secret_in_it_can_be_found_before_it_is_cut():
+    (note,) = refused(400, {"error": {"message": "x" * 1000 + "sk-at-the-end"}}).__notes__
+    assert note.endswith("sk-at-the-end")
 
 
 def test_the_note_of_a_refused_key_has_no_words_since_they_repeat_the_key():
