@@ -33,21 +33,31 @@ def agent(config: Config) -> Iterator[Finding]:
     except ConfigError as error:
         yield Finding("fail", "agent", str(error))
         return
-    servers = [] if made.mcp is None else list(_connected(made.mcp))
+    connected: Mapping[str, bool] = {}
+    servers: Sequence[Finding] = ()
+    if made.mcp is not None:
+        connected, servers = _connected(made.mcp)
     names = [each.name for each in made.skills.descriptors()]
     yield Finding("ok", "agent", f"has {len(names)} skills")
     yield from servers
-    idle = list(without_effect(config))
-    if all(found.level == "ok" for found in servers):  # else some names are not known
-        idle += unmatched(config, names)
+    missing = [name for name, is_up in connected.items() if not is_up]
+    idle = (*without_effect(config), *unmatched(config, names, missing))
     yield from (Finding("warn", "agent", words) for words in idle)
 
 
-def unmatched(config: Config, names: Sequence[str]) -> Iterator[str]:
-    """Yield what is wrong with each pattern that is none of the skills' `names`: a typing error asks nobody."""
+def unmatched(config: Config, names: Sequence[str], missing: Sequence[str] = ()) -> Iterator[str]:
+    """Yield what is wrong with each pattern that is none of the skills' `names`: a typing error asks nobody.
+
+    `missing`: the MCP servers whose skills are not known; a pattern that could be one of theirs is left alone.
+    """
+    from argentor_asgi.agent.mcp.names import slug  # noqa: PLC0415  only this check needs it
+
+    heads = tuple(f"{slug(name)}_" for name in missing)
     for setting in ("allow_skills", "deny_skills", "approval_skills"):
         for pattern in getattr(config.agent, setting):
-            if not any(matches_any((pattern,), name) for name in names):
+            start, star, _ = pattern.partition("*")
+            is_theirs = start.startswith(heads) or (star and any(head.startswith(start) for head in heads))
+            if not is_theirs and not any(matches_any((pattern,), name) for name in names):
                 yield f"agent.{setting} has {pattern!r}, which no skill that is known here is called"
 
 
@@ -80,17 +90,19 @@ def _unpriced(config: Config) -> Iterable[str]:
     return [model for model in asked if model not in priced]
 
 
-def _connected(source: "McpSource") -> Iterator[Finding]:
-    """Connect to each MCP server once, and tell what came of it."""
+def _connected(source: "McpSource") -> tuple[Mapping[str, bool], Sequence[Finding]]:
+    """Connect to each MCP server once, and return which answered and what came of each."""
     with _heard("argentor.mcp") as lines:
         connected = asyncio.run(_tried(source))
-    for name, is_up in connected.items():
-        start = f"MCP server {name}: "
-        reasons = [line.removeprefix(start) for line in lines if line.startswith(start)]
-        if is_up:
-            yield Finding("ok", "mcp", f"{name} is connected")
-        else:
-            yield Finding("fail", "mcp", f"{name} does not answer: {reasons[-1] if reasons else 'it takes too long'}")
+    return connected, [_of_server(name, lines, is_up=is_up) for name, is_up in connected.items()]
+
+
+def _of_server(name: str, lines: Sequence[str], *, is_up: bool) -> Finding:
+    if is_up:
+        return Finding("ok", "mcp", f"{name} is connected")
+    start = f"MCP server {name}: "
+    reasons = [line.removeprefix(start) for line in lines if line.startswith(start)]
+    return Finding("fail", "mcp", f"{name} does not answer: {reasons[-1] if reasons else 'it takes too long'}")
 
 
 async def _tried(source: "McpSource") -> Mapping[str, bool]:

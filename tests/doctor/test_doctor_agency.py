@@ -64,6 +64,15 @@ def test_patterns_are_held_against_the_skills_that_there_are():
     ]
 
 
+def test_patterns_of_skills_whose_server_is_missing_are_left_alone():
+    asked = Config(agent=Agent(deny_skills=("my_server_x", "my*", "*", "my_serve", "other_*")))
+    found = unmatched(asked, ["a"], ["my server"])
+    assert [words.split(",")[0] for words in found] == [
+        "agent.deny_skills has 'my_serve'",
+        "agent.deny_skills has 'other_*'",
+    ]
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [
@@ -103,15 +112,13 @@ def test_of_settings_that_work_nothing_is_said(tmp_path: Path):
 @pytest.mark.slow
 def test_mcp_servers_are_connected_to_and_their_skills_known(caplog: pytest.LogCaptureFixture):
     servers = (McpServer("demo", command=DEMO), McpServer("gone", command=("no-such-program-anywhere",)))
-    asked = Agent(deny_skills=("demo_add",), approval_skills=("demo_ad",))
-    found = list(agent(Config(agent=asked, mcp=Mcp(servers[:1]))))
-    assert found[1:] == [
-        Finding("ok", "mcp", "demo is connected"),
-        Finding("warn", "agent", "agent.approval_skills has 'demo_ad', which no skill that is known here is called"),
-    ]
+    asked = Agent(deny_skills=("demo_add", "gone_*"), approval_skills=("demo_ad",))
     found = list(agent(Config(agent=asked, mcp=Mcp(servers))))
-    assert [(each.level, each.subject) for each in found] == [("ok", "agent"), ("ok", "mcp"), ("fail", "mcp")]
+    assert [(each.level, each.subject) for each in found[:3]] == [("ok", "agent"), ("ok", "mcp"), ("fail", "mcp")]
+    assert found[1].words == "demo is connected"
     assert found[2].words.startswith("gone does not answer: ")
     assert "No such file" in found[2].words
+    words = "agent.approval_skills has 'demo_ad', which no skill that is known here is called"
+    assert found[3:] == [Finding("warn", "agent", words)]
     assert caplog.text == ""
     assert logging.getLogger("argentor.mcp").propagate
