@@ -53,6 +53,7 @@ async def test_personal_data_is_taken_out_of_an_answer_before_it_leaves(pieces):
 
 
 async def test_a_blocked_answer_ends_the_run_and_nothing_of_it_is_told_or_stored():
+    # agent.md 1.10 D18
     made = guarded(answer("All is ", "top ", "secret", " here"), rules=(rule(words=("top secret",), action="block"),))
     worked = await made.work()
     assert isinstance(worked.error, OutputBlocked)

@@ -53,6 +53,7 @@ async def tracing(*scripts, skills=(), trace=OUTER, **settings):
 
 
 async def test_a_run_its_turns_and_its_calls_are_one_tree_below_what_asked():
+    # agent.md 1.10 D19
     async with tracing(calling(call("c", "traced", "{}")), answer("done"), skills=[traced]) as made:
         await made.bench.work("SECRET question")
         await made.bench.spans.close()

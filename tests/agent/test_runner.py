@@ -104,6 +104,7 @@ async def test_an_answer_without_words_is_no_message():
 
 
 async def test_an_answer_that_is_cut_by_its_length_ends_the_run_and_says_so():
+    # agent.md 1.10 D6
     made = bench(answer("long", reason="length"))
     worked = await made.work()
     assert worked.context.finish_reason == "length"
@@ -147,6 +148,7 @@ async def test_a_run_that_has_ended_is_freed_at_once_and_not_when_somebody_colle
 
 
 async def test_a_call_is_run_and_its_result_goes_back_to_the_model():
+    # agent.md 1.10 D1
     made = bench([TextPiece("Adding."), *calling(call("c", "add", '{"a":1,', '"b":2}'))], answer("3"), skills=[add])
     worked = await made.work()
     assert worked.kinds == [
@@ -181,6 +183,7 @@ async def test_a_skill_learns_who_calls():
 
 
 async def test_calls_of_one_turn_run_together_and_their_results_keep_call_order():
+    # agent.md 1.10 D2
     arrived, late = asyncio.Event(), asyncio.Event()
 
     @skill("slow", "Waits for the other.")
@@ -248,6 +251,7 @@ async def test_calls_count_before_the_reason_that_the_model_gives():
 
 
 async def test_a_call_that_was_cut_by_the_length_is_not_run_and_the_run_ends():
+    # agent.md 1.10 D6
     made = bench([ToolStart("c", "add"), ToolArgs("c", '{"a":1'), Finish("length")], skills=[add])
     worked = await made.work()
     assert worked.kinds[-3:] == ["tool_call_end", "turn_end", "done"]

@@ -159,6 +159,7 @@ async def test_a_store_that_is_gone_is_told_in_its_own_words() -> None:
 
 
 async def test_a_skill_that_does_not_answer_times_out() -> None:
+    # agent.md 1.10 D12
     got = await SkillRegistry([hangs], timeout_s=0.001).call("hangs", {}, context_of())
     assert got.is_error
     assert "timed out after 0.001 s" in got.content
@@ -246,6 +247,7 @@ async def test_integers_of_any_size_keep_their_digits() -> None:
 
 
 def test_skills_are_listed_by_name_whatever_their_order() -> None:
+    # agent.md 1.10 D21
     one, other = SkillRegistry([whose, move, big]), SkillRegistry([big, move, whose])
     assert [each.name for each in one.descriptors()] == ["big", "move", "whose"]
     assert one.descriptors() == other.descriptors()
@@ -314,6 +316,7 @@ async def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 
 
 async def test_a_long_output_is_cut_to_the_limit_with_a_mark() -> None:
+    # agent.md 1.10 D12
     registry = SkillRegistry([big], output_bytes=100)
     whole = await registry.call("big", {"count": 50}, context_of())
     assert whole == SkillOutput("é" * 50)

@@ -114,6 +114,7 @@ async def test_another_model_is_refused_by_pointing_at_it_and_the_one_that_is_se
     ],
 )
 async def test_a_run_that_fails_is_a_declared_problem_for_who_waits_for_one_answer(error, status):
+    # agent.md 1.10 D24
     async with doors([TextPiece("oh"), error]) as house:
         assert code_of(await house.post(CHAT, {"message": "x"})) == (status, error.code)
     assert error.code in declared(CHAT, status)
@@ -160,6 +161,7 @@ async def test_a_client_that_leaves_before_its_answer_leaves_the_run_going():
 
 
 async def test_a_stream_is_the_run_from_its_first_to_its_terminal_event():
+    # agent.md 1.10 D5
     async with doors(answer("he", "llo")) as house:
         found = await house.post(STREAM, {"input": "hi", "role": "user"})
         heard = streamed(found)
@@ -169,6 +171,7 @@ async def test_a_stream_is_the_run_from_its_first_to_its_terminal_event():
 
 
 async def test_a_stream_leaves_out_the_pieces_of_a_call_and_sends_it_whole():
+    # agent.md 1.10 D8
     steps = [ToolStart("c1", "echo"), Park(), ToolArgs("c1", '{"text":"x"}'), ToolEnd("c1"), Finish("tool_calls")]
     async with doors(steps, answer("ok")) as house:
         exchange = house.begin("POST", STREAM, {"input": "hi"})

@@ -136,6 +136,7 @@ class Peak:
 
 async def test_who_does_not_read_costs_a_cursor_and_who_reads_late_has_everything(tmp_path):
     """Flood all servers at once, since the write deadline is the same for them all."""
+    # agent.md 1.10 D9
     for kind in KINDS:
         (tmp_path / kind).mkdir()
     await asyncio.gather(*(flooded(kind, tmp_path / kind) for kind in KINDS))

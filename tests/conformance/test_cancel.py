@@ -126,6 +126,7 @@ async def test_cancelling_twice_at_once_ends_the_run_once(port):
 
 @pytest.mark.parametrize("wanted", ["cancel", "continue"])
 async def test_a_run_outlives_its_stream_unless_its_client_wants_it_to_end_with_it(wanted, port):
+    # agent.md 1.10 D9
     gate = str(uuid4())
     frames = stream(port, "POST", CHAT, json={"input": f"model {gate}", "on_disconnect": wanted})
     run_id = (await anext(frames)).data["run_id"]
@@ -138,6 +139,7 @@ async def test_a_run_outlives_its_stream_unless_its_client_wants_it_to_end_with_
 @pytest.mark.parametrize("wanted", ["cancel", "continue"])
 @pytest.mark.parametrize("is_abrupt", [True, False])
 async def test_a_run_outlives_its_socket_unless_its_client_wants_it_to_end_with_it(wanted, is_abrupt, port):
+    # agent.md 1.10 D9
     gate = str(uuid4())
     async with client(port) as http:
         async with talking(port) as talk:

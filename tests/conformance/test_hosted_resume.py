@@ -232,6 +232,7 @@ async def begun(http):
 
 @pytest.mark.parametrize("way", [over_sse, over_ws])
 async def test_a_hosted_run_of_200_events_is_whole_wherever_its_reader_is_cut(way, tmp_path):
+    # agent.md 1.10 D7
     model = Model([text(PIECES)])
 
     async def step(_):
@@ -249,6 +250,7 @@ async def test_a_hosted_run_of_200_events_is_whole_wherever_its_reader_is_cut(wa
 
 @pytest.mark.parametrize("way", [over_sse, over_ws])
 async def test_a_hosted_run_that_asks_a_person_is_whole_wherever_its_reader_is_cut(way, tmp_path):
+    # agent.md 1.10 D7
     model = Model([sums("6*7", "1+1"), sums("2+3"), text(8)])
 
     async with hosted(model, tmp_path, agent_approval_skills="calculator") as (port, http):

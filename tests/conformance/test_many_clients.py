@@ -89,6 +89,7 @@ CLIENT_KINDS = [by_socket, by_socket_at_once, by_stream, by_request, by_asking_a
 
 
 async def test_fifty_clients_on_ten_sessions_lose_no_message_and_no_order(port):
+    # agent.md 1.10 D23
     sessions = [str(uuid4()) for _ in range(SESSIONS)]
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         for number in range(CLIENTS):

@@ -81,6 +81,7 @@ def test_over_rest_another_s_session_and_runs_are_not_there(estate):
 
 
 def test_nobody_speaks_in_another_s_session(estate):
+    # agent.md 1.10 D23
     for session in (estate.session, estate.busy):
         got = estate.asked("POST", CHAT, {"message": "hi", "session_id": session})
         assert got.code == "session_not_found"

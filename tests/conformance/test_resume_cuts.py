@@ -130,6 +130,7 @@ async def cut_often(port: int, seed: int, cuts: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_stream_cut_at_any_byte_goes_on_behind_its_last_whole_event(kind, tmp_path):
+    # agent.md 1.10 D7
     workers = 0 if kind.startswith("hypercorn") else None
     async with server(kind, "paced_app:app", cwd=tmp_path, workers=workers) as running:
         await asyncio.gather(*(cut_often(running.port, seed, CUTS) for seed in range(2)))

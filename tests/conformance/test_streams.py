@@ -65,6 +65,7 @@ async def test_a_stream_says_the_same_as_a_socket(asked, port):
 
 @pytest.mark.parametrize("asked", ASKED)
 def test_a_body_ends_right_behind_its_terminal_event_and_its_connection_goes_on(asked, port):
+    # agent.md 1.10 D7
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     for _ in range(2):
         connection.request("POST", CHAT, json.dumps({"input": asked}), {"content-type": "application/json"})

@@ -46,6 +46,16 @@ class SessionStoreContract(FreshStores):
         first = await store.open_session(a_session(title="first"))
         assert await store.open_session(a_session(title="second", at=START + timedelta(1))) == first
 
+    async def test_whatever_is_stored_again_leaves_a_sessions_messages(self, store):
+        """agent.md 1.10 D25: there, storing a session again deletes them."""
+        await begin(store)
+        await store.append("s", [a_message("two"), a_message("three")])
+        await store.open_session(a_session(title="again"))
+        await begin(store, a_run("r2"), message=a_message("four"))
+        await store.save_run(a_run(status="done"), [an_event(1)])
+        assert texts(await store.messages("s", limit=ALL)) == ["hello", "two", "three", "four"]
+        assert (await store.get_session(ME, "s")).version == 4
+
     async def test_a_session_is_opened_without_messages_whatever_its_version_says(self, store):
         assert (await store.open_session(a_session(version=7))).version == 0
         assert await store.messages("s", limit=ALL) == []
@@ -195,6 +205,7 @@ class SessionStoreContract(FreshStores):
         assert len(await store.messages("s", limit=ALL)) == 1
 
     async def test_concurrent_appends_lose_nothing_and_keep_each_callers_order(self, store):
+        # agent.md 1.10 D23
         await store.open_session(a_session())
 
         async def say(who):

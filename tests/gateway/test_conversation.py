@@ -174,6 +174,7 @@ async def test_what_cannot_be_done_is_refused_in_one_frame_and_the_socket_goes_o
 
 
 async def test_a_message_for_anothers_session_or_run_finds_none():
+    # agent.md 1.10 D23
     async with doors(keys=("me", "you")) as house, house.talk() as mine, house.as_("you").talk() as theirs:
         heard = await mine.ask("hi")
         theirs.say(content="mine now", session_id=heard.session_id)
@@ -196,6 +197,7 @@ async def test_a_message_is_refused_when_its_key_was_for_another():
 
 
 async def test_two_runs_on_one_socket_interleave_and_each_is_closed_by_its_own_last_frame():
+    # agent.md 1.10 D23
     async with doors(HALVES, HALVES) as house, house.talk() as talk:
         sessions = [str(uuid4()), str(uuid4())]
         for session_id in sessions:

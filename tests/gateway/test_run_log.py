@@ -58,6 +58,7 @@ def test_a_reader_behind_the_ring_is_told_so():
 
 
 def test_the_ring_keeps_exactly_its_bound():
+    # agent.md 1.10 D9
     assert seqs(filled(4, ring_events=4).after(0)) == [1, 2, 3, 4]
     assert filled(5, ring_events=4).after(0) is None
 
@@ -128,6 +129,7 @@ async def test_an_event_is_shown_only_when_it_is_stored_and_a_burst_is_one_write
 
 
 async def test_a_run_waits_when_it_is_too_far_ahead_of_the_store():
+    # agent.md 1.10 D9
     store, run_log = SlowStore(), RunLog("r")
     recorder = Recorder(store, run_log)
     await recorder.emit(TextDelta("x", 0))

@@ -108,6 +108,7 @@ async def ended(app, session_id):
 
 
 async def test_a_client_that_asks_on_without_reading_is_closed():
+    # agent.md 1.10 D9
     slow = Slow()
     house, _ = made(middleware=[slow])
     async with lifespan(house.app), websocket(house.app, "/ws", headers=headers()) as peer:

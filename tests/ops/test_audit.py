@@ -51,6 +51,7 @@ async def test_an_entry_is_one_line_with_everything_that_was_said(audit, tmp_pat
 
 
 async def test_entries_stand_in_the_order_in_which_they_were_recorded(audit):
+    # agent.md 1.10 D20
     for number in range(3 * BATCH):
         audit.record("run_start", outcome="success", details={"number": number})
         if number % 700 == 0:
@@ -74,6 +75,7 @@ async def test_files_are_private_and_the_chain_is_whole_after_the_end(make, tmp_
 
 
 async def test_what_was_recorded_before_the_end_is_on_the_disk_after_it(make, tmp_path):
+    # agent.md 1.10 D20
     async with make() as audit:
         for _ in range(2000):
             audit.record("run_start", outcome="success")
@@ -166,6 +168,7 @@ async def test_details_that_cannot_be_read_are_dropped_and_harm_nobody(audit, de
 
 
 async def test_entries_beyond_the_queue_are_dropped_counted_and_told(audit, tmp_path):
+    # agent.md 1.10 D9
     for _ in range(QUEUED + 7):
         audit.record("run_start", outcome="success")
     assert (audit.depth, audit.dropped) == (QUEUED, 7)

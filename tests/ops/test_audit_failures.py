@@ -212,6 +212,7 @@ KILLED = """
 
 @pytest.mark.slow
 async def test_a_process_that_is_killed_loses_nothing_that_was_flushed(make, tmp_path):
+    # agent.md 1.10 D20
     command = [sys.executable, "-c", dedent(KILLED), str(tmp_path / "audit")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)  # noqa: ASYNC221, S603  nothing else runs, and it is our own script
     assert done.returncode == -9, done.stderr

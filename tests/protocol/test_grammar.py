@@ -131,6 +131,7 @@ def test_a_turn_that_says_nothing_has_no_text():
     ],
 )
 def test_what_may_not_stand_there_is_found(events, words):
+    # agent.md 1.10 D5
     assert words in flaw(*events)
 
 

@@ -109,6 +109,7 @@ def test_the_operations_offered_are_the_operations_there_are() -> None:
     ],
 )
 def test_an_expression_follows_the_usual_precedence(expression: str, result: object) -> None:
+    # agent.md 1.10 D27
     assert evaluate(expression) == result
     assert type(evaluate(expression)) is type(result)
 
@@ -168,6 +169,7 @@ async def test_a_refusal_reaches_the_caller_as_an_error_output() -> None:
 
 @pytest.mark.parametrize("level", ["(", "-", "sqrt(", "1^", "1+2*("])
 def test_an_expression_nests_to_the_bound_and_no_deeper(level: str) -> None:
+    # agent.md 1.10 D27
     def nested(depth: int) -> str:
         return level * depth + "1" + ")" * (level.count("(") * depth)
 

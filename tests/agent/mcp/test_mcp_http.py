@@ -26,6 +26,7 @@ def at(url, timeout_s=30.0, **settings):
 
 
 async def test_tools_are_skills_whether_answers_are_streams_or_not(server):
+    # agent.md 1.10 D22
     async with Sourced(at(server.url, read_only=("*",))) as sourced:
         await sourced.up()
         assert (await sourced.call("demo_add", a=1, b=2)).content == "3"

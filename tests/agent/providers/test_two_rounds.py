@@ -42,6 +42,7 @@ async def heard(models, wire, request):
 
 @pytest.mark.parametrize("wire", WIRES)
 async def test_the_result_of_a_call_brings_the_answer(models, wire):
+    # agent.md 1.10 D1
     turn, request = Turn(next_index=0, taken=set()), CASES["first_round"]
     for event in await heard(models, wire, request):
         turn.feed(event)
@@ -57,6 +58,7 @@ async def test_the_result_of_a_call_brings_the_answer(models, wire):
 @pytest.mark.parametrize("wire", WIRES)
 async def test_the_server_has_seen_what_the_golden_says(models, wire):
     """Its journal has every body as if it were OpenAI's, with notes of its own; of the others it keeps the length."""
+    # agent.md 1.10 D1
     await heard(models, wire, CASES["second_round"])
     seen = (await asyncio.to_thread(models.journal))[-1]
     expected = golden(wire, "second_round")

@@ -233,6 +233,7 @@ def test_results_deep_or_wide_beyond_reason_are_text():
 
 
 def test_results_stay_apart_from_what_the_user_says_next():
+    # agent.md 1.10 D1
     sent = ask(
         ASKED, message("assistant", call_part("a")), message("tool", result_part("a", "1")), user("And?"), user("Well?")
     )

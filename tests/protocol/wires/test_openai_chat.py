@@ -227,6 +227,7 @@ def test_finish_reasons_are_translated_and_kept(told, meant):
 
 
 def test_done_alone_finishes_an_answer_and_nothing_is_read_behind_it():
+    # agent.md 1.10 D5
     assert openai(chunk(content="a"), "[DONE]", chunk(content="b"), "no JSON") == [
         TextPiece("a"),
         Finish("stop", None, "chatcmpl-1"),
@@ -400,6 +401,7 @@ def test_mistral_is_not_asked_for_the_usage_that_it_tells_anyway(model, asks):
 
 @given(st.lists(st.text(), min_size=1, max_size=4, unique=True), st.sampled_from(["m", "codestral-2501"]))
 def test_calls_and_results_stay_pairs_whatever_their_ids(ids, model):
+    # agent.md 1.10 D1
     asked = (
         message("assistant", *(call_part(each) for each in ids)),
         message("tool", *(result_part(each, "1") for each in ids)),
