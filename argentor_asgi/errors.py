@@ -367,12 +367,6 @@ class StreamTruncated(GatewayError):
     message = "The model's answer was cut off."
 
 
-class AddressRefused(GatewayError):
-    """The address policy does not let the gateway connect there."""
-
-    status, code, message = 403, "address_refused", "The gateway does not connect to this address."
-
-
 class Internal(GatewayError):
     """A bug in the gateway; its log has the traceback under the request id."""
 

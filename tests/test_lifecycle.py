@@ -300,7 +300,7 @@ async def test_a_sweep_forgets_who_has_nothing_left_to_remember():
     idle = services.limiter.account(Principal("idle"), None)
     busy = services.limiter.account(Principal("busy"), None)
     services.limiter.take(busy)
-    services.tickets.issue(Principal("idle"), None, time.time() - 60)
+    services.tickets.issue(Principal("idle"), time.time() - 60)
     parts.authenticator._throttle.failed("192.0.2.1", services.clock.monotonic() - 3600)
     await _sweep(parts)
     assert services.limiter.account(Principal("idle"), None) is not idle

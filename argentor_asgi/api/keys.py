@@ -184,7 +184,7 @@ async def issue_ticket(request: Request, services: Services, principal: Principa
     now, tickets = services.clock.now(), services.tickets
     with _audited("ws_ticket", request, services, principal):
         holder = services.keyring.credential(principal) or principal
-        ticket = tickets.issue(holder, request.account, now.timestamp())
+        ticket = tickets.issue(holder, now.timestamp())
     return Reply(Ticket(ticket, tickets.ttl_s, now + timedelta(seconds=tickets.ttl_s)), headers=UNKEPT)
 
 

@@ -145,12 +145,10 @@ def _websocket(shell: Shell, sockets: Router[tuple[Socket, SocketEndpoint]]) -> 
         except Exception as error:  # noqa: BLE001  the error boundary
             await _fail(socket, error, log)
         finally:
-            took = sweeper.clock() - began
             if socket.accepted and socket.row is not None:
                 socket.row.closed += 1
-                socket.row.seconds += took
             if witness is not None:
-                witness.closed(socket, took)
+                witness.closed(socket, sweeper.clock() - began)
 
     return websocket
 

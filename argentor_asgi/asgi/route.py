@@ -97,7 +97,7 @@ class Route:
 
 @dataclass(slots=True, eq=False)
 class Socket:
-    """One WebSocket endpoint. `opened` and `closed` count accepted sockets; `seconds` is the sum of their lives."""
+    """One WebSocket endpoint. `opened` and `closed` count accepted sockets."""
 
     template: str
     handler: Handler
@@ -107,7 +107,6 @@ class Socket:
     description: str = ""
     opened: int = 0
     closed: int = 0
-    seconds: float = 0.0
 
 
 def route(

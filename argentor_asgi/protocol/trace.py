@@ -7,8 +7,6 @@ begins a trace of its own. Whether an outer caller's `sampled` is trusted is not
 import re
 from typing import NamedTuple
 
-TRACE_ID_CHARS = 32
-SPAN_ID_CHARS = 16
 STATE_BYTES = 512
 """How long a `tracestate` is passed on; a longer one is dropped whole."""
 STATE_MEMBERS = 32
@@ -70,14 +68,6 @@ def prefix(drawn: bytes) -> bytes:
     if not _PREFIX(found):
         raise ValueError("a prefix is made of 8 bytes")
     return found if found.strip(b"0") else found[:-1] + b"1"
-
-
-def begin(prefix: bytes, span_id: bytes) -> Trace:
-    """Return a new trace: the process's `prefix`, then the first span's id, both of 16 hex digits.
-
-    PERF: the id of a request, unique in its process, makes its trace's id unique as well; nothing is drawn.
-    """
-    return Trace(prefix + span_id)
 
 
 def child_header(trace: Trace, span_id: bytes) -> str:

@@ -27,14 +27,13 @@ class Credential:
     """One key, and whom it stands for.
 
     `expires_s`: seconds since 1970 from which it is refused, infinity for never, minus infinity once it is revoked.
-    `is_used`: whether it was presented since somebody last cleared this. `account`: what a limiter keeps for it.
+    `is_used`: whether it was presented since somebody last cleared this.
     """
 
     principal: Principal
     digest: bytes = field(repr=False)
     expires_s: float = inf
     is_used: bool = False
-    account: object | None = field(default=None, repr=False)
 
 
 class Keys:

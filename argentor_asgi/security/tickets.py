@@ -4,7 +4,7 @@ A ticket in a URL may end up in a log, and is then spent or dead: it opens one s
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import takewhile
 from math import ceil
@@ -27,12 +27,11 @@ TICKET_BYTES = 43
 class Holder:
     """Whom a ticket stands for, until when, in seconds since 1970.
 
-    `credential`: that of the key by which it was asked for, None without one; `account`: what a limiter keeps for them.
+    `credential`: that of the key by which it was asked for, None without one.
     """
 
     principal: Principal
     credential: Credential | None
-    account: object | None = field(repr=False)
     expires_s: float
 
     def is_good(self, now_s: float) -> bool:
@@ -57,7 +56,7 @@ class Tickets:
         """Return how many tickets are out, expired ones with them until the next sweep."""
         return len(self._out)
 
-    def issue(self, holder: Credential | Principal, account: object | None, now_s: float) -> str:
+    def issue(self, holder: Credential | Principal, now_s: float) -> str:
         """Return a ticket for the holder, good until `now_s + ttl_s`; `now_s`: seconds since 1970.
 
         Raises `Overloaded` when too many are out, in all or of this principal's.
@@ -70,7 +69,7 @@ class Tickets:
         if len(self._out) >= self._limit or self._counts.get(principal, 0) >= self._per_principal:
             raise Overloaded("Too many tickets are waiting to be used; use them, or wait.", retry_after=self._wait_s)
         ticket = token_urlsafe(32)
-        self._out[_digest(ticket.encode())] = Holder(principal, credential, account, now_s + self.ttl_s)
+        self._out[_digest(ticket.encode())] = Holder(principal, credential, now_s + self.ttl_s)
         self._counts[principal] = self._counts.get(principal, 0) + 1
         return ticket
 

@@ -400,7 +400,7 @@ async def test_a_page_of_another_origin_uses_a_key_for_requests_and_never_for_so
 
 async def test_a_ticket_opens_one_socket_on_the_account_of_its_key():
     porch = Porch(key())
-    ticket = porch.tickets.issue(porch.keys.get("ops"), None, time.time())
+    ticket = porch.tickets.issue(porch.keys.get("ops"), time.time())
     assert await porch.status(f"/read?ticket={ticket}") == 401
     assert [await porch.knock(f"/ws?ticket={ticket}") for _ in range(2)] == ["ops default/ops", 401]
 

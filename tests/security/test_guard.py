@@ -414,7 +414,7 @@ def ticket(door: Door, key: str = "abc") -> bytes:
     """Return the query of a socket that brings a ticket of the key's."""
     holder = door.keys.verify(key.encode(), time.time())
     assert holder is not None
-    return f"ticket={door.tickets.issue(holder, None, time.time())}".encode()
+    return f"ticket={door.tickets.issue(holder, time.time())}".encode()
 
 
 def test_a_ticket_opens_one_socket():

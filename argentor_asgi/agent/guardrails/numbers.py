@@ -188,11 +188,6 @@ def _groups(folded: str, at: int, separators: str, most: int) -> list[tuple[int,
     return groups
 
 
-def is_card(digits: str) -> bool:
-    """Say whether a card can have this number: a known issuer, a length of its cards, and Luhn's check digit."""
-    return len(digits) in _card_lengths(digits) and _luhn(digits) % 10 == 0
-
-
 def _card_lengths(digits: str) -> tuple[int, ...]:
     """Return the lengths of the issuer's card numbers, shortest first; none where no issuer is known."""
     known = (lengths for first, last, lengths in _ISSUERS if first <= digits[: len(first)] <= last)

@@ -85,18 +85,13 @@ def settle(state: State, permit: int, outcome: Outcome, now: float, rules: Rules
 
 
 class Breaker:
-    """One model's breaker, and what came of all its calls.
-
-    `failures`, `successes`, `rejected`: totals since it was made; calls that were abandoned are in none of them.
-    """
+    """One model's breaker. `rejected`: how many calls it let not through since it was made."""
 
     def __init__(self, rules: Rules, clock: Clock) -> None:
         """Begin closed."""
         self._rules = rules
         self._clock = clock
         self._state = State()
-        self.failures = 0
-        self.successes = 0
         self.rejected = 0
 
     @property
@@ -122,6 +117,4 @@ class Breaker:
 
     def settle(self, permit: int, outcome: Outcome) -> None:
         """Take note of what came of a call that was admitted."""
-        self.failures += outcome == "failure"
-        self.successes += outcome == "success"
         self._state = settle(self._state, permit, outcome, self._clock.monotonic(), self._rules)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argentor_asgi.agent.guardrails.numbers import NUMBER_CHARS, is_card, is_iban
+from argentor_asgi.agent.guardrails.numbers import NUMBER_CHARS, _card_lengths, _luhn, is_iban
 from argentor_asgi.agent.guardrails.pii import PersonalData
 from argentor_asgi.agent.guardrails.views import Found, view
 
@@ -193,7 +193,7 @@ def luhn(digits: str) -> bool:
 
 @given(st.from_regex(r"4[0-9]{15}", fullmatch=True))
 def test_a_card_is_what_luhn_says(digits: str) -> None:
-    assert is_card(digits) == luhn(digits)
+    assert (_luhn(digits) % 10 == 0) == luhn(digits)
 
 
 @given(st.from_regex(r"[0-9]{18}", fullmatch=True))
@@ -214,7 +214,8 @@ def cards_of(text: str) -> list[str]:
 def is_written_card(text: str, start: int, end: int) -> bool:
     around = re.search(r"[0-9a-zA-Z]\Z|[0-9]\.\Z", text[:start]) or re.match(r"[0-9a-zA-Z]", text[end:])
     written = re.fullmatch(r"[0-9](?:[ -]?[0-9])*", text[start:end])
-    return not around and written is not None and is_card(re.sub("[ -]", "", text[start:end]))
+    digits = re.sub("[ -]", "", text[start:end])
+    return not around and written is not None and len(digits) in _card_lengths(digits) and luhn(digits)
 
 
 pieces = st.sampled_from(["4111", "1111", "411111111111111", "1", "0", " ", "-", ".", "a", "378282246310005", "  "])

