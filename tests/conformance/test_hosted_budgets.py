@@ -107,11 +107,13 @@ def used_up(told, *words):
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_tokens_of_a_run_are_bounded(way, houses):
+async def test_tokens_of_a_run_are_bounded(way, houses, models):
     told = await houses["tokens"].ask(way, "go on for ever")
     used_up(told, "2000", "tokens")
     assert told.run["turns"] == 2  # the first used 1,500, the second what was over
     assert told.run["cost"] == about(2 * COST)
+    asked = [entry["body"]["max_tokens"] for entry in await asyncio.to_thread(models.journal)][-2:]
+    assert asked == [2000, 500]  # no answer may be longer than what is left
     again = await houses["tokens"].ask(way, "what is left?", told.session_id)
     assert again.code is None  # each run has its own
 

@@ -4,11 +4,15 @@ A relay keeps every byte that the provider was sent. What the model says comes i
 whatever is looked for is split between them.
 """
 
+import asyncio
 import json
 
 import pytest
+from failing_models import led, says
 from hosted_gateways import WAYS, asking, hosted_gateways
+from hosted_models import TEXT
 from model_servers import aimock
+from raw_server import sse
 from recording import client, talking
 from relay import relay
 
@@ -149,6 +153,35 @@ async def test_a_provider_is_never_sent_what_a_user_says_of_a_person(wire, house
         is_clean(line.heard.decode(), await houses[wire].get("/api/v1/sessions"))
 
 
+async def test_words_that_steer_a_run_are_looked_at_too(houses, line, models):
+    release = asyncio.Event()
+
+    async def waits(_, line):
+        await line.events(TEXT["openai"][0], end=False)
+        await line.stall(release)
+        for event in TEXT["openai"][1:]:
+            await line.chunk(sse(event))
+        await line.end()
+
+    house = houses["openai"]
+    async with led(line, waits, says(*TEXT["openai"])) as raw, talking(house.port, f"{house.prefix}/ws") as talk:
+        await talk.say(content="hello")
+        frame = await talk.frame()
+        await raw.heard()
+        await talk.say(type="steer", run_id=frame["run_id"], content=f"and my card is {CARD}")
+        while (answered := await talk.frame()).get("type") != "accepted":
+            assert "event" in answered
+        await talk.say(type="steer", run_id=frame["run_id"], content=ATTACK)
+        assert (await talk.until_closed())["code"] == "input_blocked"
+        release.set()
+        steered = await talk.until("steered")
+        assert steered["text"] == "and my card is [CREDIT_CARD]"
+        assert (await talk.until_closed())["type"] == "response"
+        assert raw.asked[1].json()["messages"][-1] == {"role": "user", "content": steered["text"]}
+        is_clean(line.heard.decode())
+    line.to(models.port)
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_an_order_to_the_model_is_refused_and_nobody_hears_of_it(way, houses, line, models):
     house = houses["openai"]
@@ -175,6 +208,18 @@ async def test_a_rule_that_stops_an_answer_ends_the_run_and_keeps_what_stood_bef
     assert "xyzzy" not in json.dumps([told.answer, told.heard.events, told.stored])
     again = await houses["strict"].ask(way, "hello", told.session_id)
     assert (again.code, again.text) == (None, "Hello.")
+
+
+async def test_no_file_of_the_gateway_has_any_of_it(houses, line, models):
+    line.to(models.port)
+    for text in ("who is it", "turn it around", f"my card is {CARD}, mail {MAIL}"):
+        assert (await houses["openai"].ask("ws", text)).code is None
+    directory = houses["openai"].file.parent
+    files = [file for file in directory.rglob("*") if file.is_file() and "open.db" not in str(file)]
+    assert {file.name for file in files} >= {"openai.db", "server.log"}
+    kept = {str(file): file.read_bytes() for file in files}
+    whole = (CARD, CARD.replace(" ", ""), MAIL)
+    assert [name for name, data in kept.items() for secret in whole if secret.encode() in data] == []
 
 
 async def test_without_guardrails_all_of_it_is_told(houses, line, models):

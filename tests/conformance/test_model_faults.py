@@ -6,15 +6,13 @@ do. Whatever breaks, no client is told `done`, what was said so far is kept as w
 
 import asyncio
 import json
-import time
-from contextlib import asynccontextmanager
 
 import pytest
-from hosted_gateways import KEY, MODEL_OF, WAYS, asking, hosted_gateways
+from failing_models import ANSWER, BEGUN, breaks_off, failed, goes_on, led, refuses, says
+from hosted_gateways import KEY, WAYS, asking, hosted_gateways
 from hosted_models import OVERLOADED, TEXT
 from model_servers import llmock
-from raw_server import raw_server, sse
-from recording import PATIENCE_S
+from raw_server import sse
 from relay import relay
 
 pytestmark = pytest.mark.slow
@@ -23,11 +21,7 @@ WIRES = ("openai", "anthropic", "gemini")
 PLACE = {"openai": "", "anthropic": "/anthropic", "gemini": "/gemini"}
 FAULTS = ("truncate", "disconnect", "malformed", "stall")
 STORY = "Once upon a time there was a gateway that stood before a model, and the model told it a story. " * 3
-BEGUN = {"openai": 1, "anthropic": 3, "gemini": 1}
-"""How many events of `TEXT` say its first piece, `two `."""
-ANSWER = "two piécés"
 HASTY_S = 0.5
-OPEN_S = 1.5
 MESSAGE = "Say it."
 
 
@@ -45,50 +39,13 @@ def line():
 
 
 @pytest.fixture(scope="module")
-def spare():
-    """Where the model is that stands in for it."""
-    with relay() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def houses(models, line, spare, tmp_path_factory):
-    stand_in = {"provider": "claude", "model": "claude-haiku-4-5", "api_key": "sk-spare", "base_url": spare.url}
+def houses(models, line, tmp_path_factory):
     hasty = {"llm_idle_timeout_s": HASTY_S, "llm_first_byte_timeout_s": HASTY_S}
     settings = {f"mock_{wire}": asking(models.url + PLACE[wire], wire, **hasty) for wire in WIRES}
     settings |= {wire: asking(line.url, wire) for wire in WIRES}
-    settings |= {
-        "hasty": asking(line.url, **hasty),
-        "patient": asking(line.url, llm_retries=2),
-        "doubled": asking(line.url, llm_fallbacks=[stand_in]),
-        "careful": asking(line.url, llm_breaker_failures=2, llm_breaker_open_s=OPEN_S),
-    }
+    settings |= {"hasty": asking(line.url, **hasty)}
     with hosted_gateways(tmp_path_factory.mktemp("gateways"), **settings) as running:
         yield running
-
-
-@asynccontextmanager
-async def led(line, *handlers):
-    """Lead the relay to a raw server with this script, one handler a request."""
-    async with raw_server(*handlers) as raw:
-        line.to(raw.port)
-        yield raw
-
-
-def says(*events, **more):
-    """Return a handler that streams these events."""
-
-    async def handler(_, line):
-        await line.events(*events, **more)
-
-    return handler
-
-
-def refuses(status, body=None, **headers):
-    async def handler(_, line):
-        await line.answer_json({} if body is None else body, status, _dashed(headers))
-
-    return handler
 
 
 def written(data, size=None):
@@ -100,45 +57,6 @@ def written(data, size=None):
         await line.end()
 
     return handler
-
-
-def breaks_off(wire, how="cut"):
-    """Return a handler that says one piece and then nothing more, one way or another."""
-
-    async def handler(_, line):
-        await line.events(*TEXT[wire][: BEGUN[wire]], end=how == "end")
-        if how == "stall":
-            await line.stall()
-        elif how == "reset":
-            line.abort()
-        elif how == "cut":
-            await line.cut()
-
-    return handler
-
-
-def _dashed(headers):
-    return {name.replace("_", "-"): str(value) for name, value in headers.items()}
-
-
-def failed(told, code, *, partial=None):
-    """Check that it failed with this code alone; `partial`: what the model had said, as it is kept."""
-    assert told.code == code, told.answer
-    last = told.heard.last
-    assert (last["type"], last["code"]) == ("error", code)
-    assert told.heard.of("done") == []
-    assert told.run["status"] == "failed"
-    assert told.run["error_code"] == code
-    assert told.broken_off == ([partial] if partial else [])
-    assert told.text == (partial or "")
-
-
-async def goes_on(house, way, told, answer=ANSWER):
-    """Check that the next message of the session is answered, and by a history that the model can read."""
-    again = await house.ask(way, "And now?", told.session_id)
-    assert (again.code, again.text) == (None, answer), again.answer
-    assert again.session_id == told.session_id
-    assert again.said[-1] == ("assistant", answer)
 
 
 # --- a foreign server that breaks its answers ------------------------------------------------------------------------
@@ -326,100 +244,3 @@ async def test_a_model_that_never_begins_is_not_waited_for(line, houses):
         failed(told, "provider_unavailable")
         await raw.lines[0].gone()
         await goes_on(houses["hasty"], "ws", told)
-
-
-# --- once more, and elsewhere ----------------------------------------------------------------------------------------
-
-
-async def test_a_limit_is_waited_for_as_it_says(line, houses):
-    async with led(line, refuses(429, retry_after=1), says(*TEXT["openai"])) as raw:
-        began = time.monotonic()
-        told = await houses["patient"].ask("sse", MESSAGE)
-        assert time.monotonic() - began >= 1.0
-        assert (told.code, told.text) == (None, ANSWER)
-        (retried,) = told.streamed.of("retry")
-        assert (retried["attempt"], retried["delay_ms"], retried["reason"]) == (1, 1000, "provider_rate_limited")
-        assert len({asked.body for asked in raw.asked}) == 1
-
-
-async def test_an_overload_and_a_broken_begin_are_asked_again_and_the_client_hears_of_it(line, houses):
-    async def cut(_, line):
-        await line.events(end=False)
-        await line.cut()
-
-    for way in WAYS:
-        async with led(line, refuses(529), cut, says(*TEXT["openai"])) as raw:
-            told = await houses["patient"].ask(way, MESSAGE)
-            assert (told.code, told.text) == (None, ANSWER)
-            retried = [(event["attempt"], event["reason"]) for event in told.streamed.of("retry")]
-            assert retried == [(1, "provider_unavailable"), (2, "provider_unavailable")]
-            assert len({asked.body for asked in raw.asked}) == 1
-            assert told.said == [("user", MESSAGE), ("assistant", ANSWER)]
-
-
-async def test_what_would_not_help_is_not_asked_again(line, houses):
-    for status, code in ((401, "provider_auth"), (400, "provider_bad_request")):
-        for way in WAYS:
-            async with led(line, refuses(status), says(*TEXT["openai"])) as raw:
-                failed(await houses["patient"].ask(way, MESSAGE), code)
-                assert len(raw.asked) == 1
-    async with led(line, breaks_off("openai"), says(*TEXT["openai"])) as raw:
-        failed(await houses["patient"].ask("sse", MESSAGE), "stream_truncated", partial="two ")
-        assert len(raw.asked) == 1
-
-
-@pytest.mark.parametrize("first", [refuses(500), refuses(401), refuses(429, retry_after=3600), breaks_off("gemini")])
-async def test_another_model_answers_before_the_first_word(first, line, spare, houses):
-    """Of `breaks_off` for another wire nothing can be read, so nothing was said."""
-    before = await houses["doubled"].metric("argentor_llm_failovers_total")
-    async with led(line, first) as preferred, led(spare, says(*TEXT["anthropic"])) as other:
-        for way in WAYS:
-            told = await houses["doubled"].ask(way, MESSAGE)
-            assert (told.code, told.text) == (None, ANSWER), told.answer
-            (retried,) = told.streamed.of("retry")
-            assert (retried["attempt"], retried["delay_ms"]) == (1, 0)
-        assert len(preferred.asked) == len(other.asked) == len(WAYS)
-        assert {asked.headers["x-api-key"] for asked in other.asked} == {"sk-spare"}
-        assert other.asked[0].json()["model"] == "claude-haiku-4-5"
-        assert other.asked[0].target == "/v1/messages"
-    assert await houses["doubled"].metric("argentor_llm_failovers_total") == before + len(WAYS)
-
-
-async def test_no_other_model_answers_after_the_first_word_or_where_the_request_is_at_fault(line, spare, houses):
-    async with led(spare, says(*TEXT["anthropic"])) as other:
-        for way in WAYS:
-            async with led(line, breaks_off("openai")):
-                failed(await houses["doubled"].ask(way, MESSAGE), "stream_truncated", partial="two ")
-            async with led(line, refuses(400)):
-                failed(await houses["doubled"].ask(way, MESSAGE), "provider_bad_request")
-        assert other.asked == []
-
-
-async def test_a_model_that_keeps_failing_is_left_alone_and_tried_again_later(line, houses):
-    house = houses["careful"]
-    labels = f'{{model="{MODEL_OF["openai"]}",provider="openai"}}'
-
-    async def state():
-        ready = await house.get("/health/ready")
-        return await house.metric(f"argentor_llm_breaker_state{labels}"), ready["checks"]["llm"], ready["status"]
-
-    async with led(line, refuses(500), refuses(503), says(*TEXT["openai"])) as raw:
-        for way in ("rest", "sse"):
-            failed(await house.ask(way, MESSAGE), "provider_unavailable")
-        assert await state() == (2, "not_ready", "not_ready")
-        for way in WAYS:
-            failed(await house.ask(way, MESSAGE), "provider_unavailable")
-        assert len(raw.asked) == 2
-        await eventually(state, (1, "ok", "ready"))
-        told = await house.ask("ws", MESSAGE)
-        assert (told.code, told.text) == (None, ANSWER)
-        assert await state() == (0, "ok", "ready")
-        assert len(raw.asked) == 3
-        assert await house.metric("argentor_llm_breaker_rejected_total") == len(WAYS)
-
-
-async def eventually(look, wanted):
-    """Look again and again until it is as it should be."""
-    async with asyncio.timeout(PATIENCE_S):
-        while await look() != wanted:  # noqa: ASYNC110  it comes to that in another process
-            await asyncio.sleep(0.02)
