@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from argentor_asgi.agent.approver import Emit
 from argentor_asgi.agent.asking import CLEANUP_S
 from argentor_asgi.agent.findings import LARGE_CHARS, record_finding
-from argentor_asgi.agent.skills import SkillContext, SkillOutput, SkillRegistry, in_thread
+from argentor_asgi.agent.skills import SkillContext, SkillOutput, SkillRegistry
 from argentor_asgi.ops.audit import Audit
 from argentor_asgi.ops.audit_entry import Outcome
 from argentor_asgi.ops.clock import Clock
@@ -104,7 +104,7 @@ class Calls:
         if guardrails is None:
             return output, ()
         look = partial(guardrails.tool_result, output.content)
-        seen = look() if len(output.content) < LARGE_CHARS else await in_thread(look)
+        seen = look() if len(output.content) < LARGE_CHARS else await asyncio.to_thread(look)
         if seen.is_blocked:
             return SkillOutput(KEPT_BACK, is_error=True), seen.findings
         return replace(output, content=seen.text), seen.findings

@@ -7,7 +7,7 @@ from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.protocol.events import Guardrail
 from argentor_asgi.sessions.records import Scope
 
-LARGE_CHARS: Final = 32 * 1024
+LARGE_CHARS: Final = 8 * 1024
 """From which length on a text is looked at in a thread, so that the event loop need not wait."""
 
 

@@ -6,7 +6,7 @@ It decides nothing itself: `protocol.turn` says what a turn came to and what fol
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -140,7 +140,7 @@ class Work:
         del self._history[-1]  # `mend` answered the calls, since most that are left open are never made
         self._next_index = context.resumed.next_index
         self._calls = [restored(part, is_cut=part.id in context.resumed.cut_calls) for part in waiting]
-        await self._run_tools(self._calls)
+        await self._run_tools(self._calls, context.resumed.asked_calls)
         await self._steer()
 
     async def _ask(self, number: int) -> Turn:
@@ -155,13 +155,21 @@ class Work:
         call = ModelCall(self._kit.backend, self._request(), context.run_id)
         try:
             while turn.finish is None and (event := await call.next()) is not None:
-                await self._hear(turn, (event,) if guard is None else guard.feed(event))
+                await (self._hear(turn, (event,)) if guard is None else self._screen(turn, guard, event))
             if guard is not None and turn.finish is None:
                 await self._hear(turn, guard.end())
         finally:
             self._next_index = turn.next_index
             await call.close()
         return turn
+
+    async def _screen(self, turn: Turn, guard: "OutputGuard", event: LlmEvent) -> None:
+        """Take what the guardrails let pass of an event, a portion at a time."""
+        for at, portion in enumerate(guard.portions(event)):
+            if at:
+                await asyncio.sleep(0)
+            if turn.finish is None:
+                await self._hear(turn, guard.feed(portion))
 
     async def _hear(self, turn: Turn, events: Iterable[LlmEvent]) -> None:
         """Take what the model said, as far as it was let pass, and tell it; a cancel finds all of it taken."""
@@ -263,10 +271,10 @@ class Work:
         self._history = halved
         self._may_shrink = False
 
-    async def _run_tools(self, calls: Sequence[Call]) -> None:
-        """Run the calls that may, then store what came of them all."""
+    async def _run_tools(self, calls: Sequence[Call], asked: Collection[str] = ()) -> None:
+        """Run the calls that may, then store what came of them all; `asked`: those that a person was asked for."""
         kit, context = self._kit, self._context
-        await clear(calls, skills=kit.skills, policy=kit.policy, approver=context.approver)
+        await clear(calls, skills=kit.skills, policy=kit.policy, approver=context.approver, asked=asked)
         running = sum(call.runs for call in calls)
         if context.budget is not None:
             context.budget.take_calls(running)

@@ -7,6 +7,7 @@ from scripted_backend import Park, answer, call, calling
 from workbench import bench
 
 from argentor_asgi.agent.guardrails import Guardrails
+from argentor_asgi.agent.guardrails.window import PORTION_CHARS
 from argentor_asgi.agent.skills import skill
 from argentor_asgi.config import GuardrailRule
 from argentor_asgi.config import Guardrails as Settings
@@ -64,6 +65,25 @@ async def test_a_blocked_answer_ends_the_run_and_nothing_of_it_is_told_or_stored
 
 def rule(**fields):
     return GuardrailRule("secrets", **fields)
+
+
+async def test_others_have_their_turns_while_a_long_piece_of_an_answer_is_looked_at():
+    made = guarded(answer("ab " * 50_000))
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    await made.open()
+    await made.ask()
+    task = asyncio.create_task(others())
+    worked = await made.carry()
+    task.cancel()
+    assert turns > 150_000 / PORTION_CHARS
+    assert worked.context.text == "ab " * 50_000
 
 
 async def test_a_run_that_is_cancelled_keeps_what_was_held_back_once_it_was_looked_at():

@@ -6,6 +6,7 @@ of the text. Signatures find what was seen before and no more: they are one laye
 """
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 from argentor_asgi.agent.guardrails.phrases import PHRASES
@@ -13,6 +14,11 @@ from argentor_asgi.agent.guardrails.views import Found, View
 
 GAP = 6
 """How many characters may stand between two words of a phrase; what JSON escapes counts as one."""
+
+STRIDE = 16 * 1024
+"""How many characters are searched without letting go of the interpreter, for which every other thread waits."""
+REACH = 640
+"""How many characters a phrase may have at most, what is looked at behind it included."""
 
 _WHAT = "a phrase that gives the model orders"
 _MARK = "[REDACTED]"
@@ -48,8 +54,19 @@ class Orders:
 
     def look(self, view: View) -> tuple[list[Found], int]:
         """Return what is found; the text is taken to be whole, as messages and results are."""
-        matches = self._pattern.finditer(view.folded, view.folded_at(view.start))
+        matches = self._matches(view.folded, view.folded_at(view.start))
         return [Found(view.begin(m.start()), view.end(m.end()), _WHAT, _MARK) for m in matches], len(view.text)
+
+    def _matches(self, folded: str, start: int) -> Iterator[re.Match[str]]:
+        """Yield what one search from `start` would find, a stride at a time."""
+        while start < len(folded):
+            stride = start + STRIDE
+            for match in self._pattern.finditer(folded, start, stride + REACH):
+                if match.start() >= stride:
+                    break
+                start = match.end()
+                yield match
+            start = max(start, stride)
 
 
 @lru_cache(maxsize=2)

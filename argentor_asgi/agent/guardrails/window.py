@@ -11,6 +11,9 @@ from argentor_asgi.protocol.llm import Finish, LlmEvent, ReasoningPiece, Screene
 HELD_CHARS = 4096
 """How many characters of an answer are held at most; what a rule may still be looking for then is let go."""
 
+PORTION_CHARS = 4096
+"""How many characters of one piece are looked at before others have a turn."""
+
 STEP_CHARS = 16
 """How many characters are looked at at a time: an answer comes in smaller pieces, and each look has its price."""
 
@@ -23,6 +26,7 @@ class Window:
         self._rules = rules
         self._hold = hold_chars
         self._before = ""
+        self._due = hold_chars + STEP_CHARS
         self.held = ""
 
     def add(self, text: str) -> Outcome | None:
@@ -31,11 +35,14 @@ class Window:
         Its work is linear in what is held.
         """
         self.held += text
-        if len(self.held) < self._hold + STEP_CHARS:
+        if len(self.held) < self._due:
             return None
         seen = self._view(self.held)
         hits, opens = look(self._rules, seen)
-        return self._let_go(seen, hits, cut(seen, hits, opens, hold=self._hold, most=HELD_CHARS))
+        outcome = self._let_go(seen, hits, cut(seen, hits, opens, hold=self._hold, most=HELD_CHARS))
+        # What a rule still waits for is not looked at again for each character.
+        self._due = max(self._hold + STEP_CHARS, min(len(self.held) + STEP_CHARS, HELD_CHARS + 1))
+        return outcome
 
     def end(self) -> Outcome:
         """Return what became of the rest: the text is over, and the next begins."""
@@ -43,6 +50,7 @@ class Window:
         hits, _ = look(self._rules, seen)
         outcome = self._let_go(seen, hits, len(seen.text))
         self._before = ""
+        self._due = self._hold + STEP_CHARS
         return outcome
 
     def _view(self, text: str) -> View:
@@ -70,6 +78,15 @@ class OutputGuard:
         self._kind: type[TextPiece | ReasoningPiece] = TextPiece
         self._teller = Teller("output")
         self._is_reasoning_changed = False
+
+    @staticmethod
+    def portions(event: LlmEvent) -> Iterator[LlmEvent]:
+        """Yield what to `feed` in the place of `event`: a long text in portions, so that others have turns between."""
+        if not isinstance(event, TextPiece | ReasoningPiece) or len(event.text) <= PORTION_CHARS:
+            yield event
+            return
+        for start in range(0, len(event.text), PORTION_CHARS):
+            yield type(event)(event.text[start : start + PORTION_CHARS])
 
     def feed(self, event: LlmEvent) -> Iterator[LlmEvent]:
         """Yield what may leave now that `event` came, in order; a `Screened` stands before the text that it is about.
@@ -107,11 +124,13 @@ class OutputGuard:
             yield from self._leave(self._window.end())
 
     def _leave(self, outcome: Outcome) -> Iterator[LlmEvent]:
-        if outcome.told:
-            yield from map(Screened, self._teller.tell(outcome.told))
+        told = outcome.told[:-1] if outcome.is_blocked else outcome.told
+        if told:
+            yield from map(Screened, self._teller.tell(told))
             if self._kind is ReasoningPiece:
-                self._is_reasoning_changed |= any(hit.rule.action != "flag" for hit in outcome.told)
+                self._is_reasoning_changed |= any(hit.rule.action != "flag" for hit in told)
         if outcome.text:
             yield self._kind(outcome.text)
         if outcome.is_blocked:
+            yield from map(Screened, self._teller.tell(outcome.told[-1:]))
             raise OutputBlocked

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from argentor_asgi import config
 from argentor_asgi.agent.guardrails import Guardrails, OutputGuard
-from argentor_asgi.agent.guardrails.screening import FINDINGS
-from argentor_asgi.agent.guardrails.window import HELD_CHARS, STEP_CHARS
+from argentor_asgi.agent.guardrails.screening import FINDINGS, Rule
+from argentor_asgi.agent.guardrails.views import Found, View
+from argentor_asgi.agent.guardrails.window import HELD_CHARS, PORTION_CHARS, STEP_CHARS, Window
 from argentor_asgi.errors import OutputBlocked
 from argentor_asgi.protocol.llm import (
     Finish,
@@ -275,6 +276,32 @@ def test_the_text_held_is_bounded_whatever_is_hidden_in_it() -> None:
     for _ in range(3):
         list(guard.feed(TextPiece("4" + "\u200b" * 3000)))
         assert len(guard._window.held) <= HELD_CHARS
+
+
+class Counted:
+    """A finder that finds nothing, waits for ever, and counts what it looks at."""
+
+    def __init__(self) -> None:
+        self.looked_at = 0
+
+    def look(self, view: View) -> tuple[list[Found], int]:
+        self.looked_at += len(view.text)
+        return [], 0
+
+
+def test_what_a_rule_waits_for_is_not_looked_at_again_for_each_character() -> None:
+    finder = Counted()
+    window = Window([Rule("waits", "redact", finder)], 16)
+    for _ in range(HELD_CHARS):
+        window.add("a")
+    assert finder.looked_at <= HELD_CHARS * HELD_CHARS / STEP_CHARS
+
+
+def test_a_long_text_is_fed_in_portions_and_anything_else_whole() -> None:
+    text = "a" * PORTION_CHARS
+    assert list(OutputGuard.portions(ReasoningPiece(text))) == [ReasoningPiece(text)]
+    assert list(OutputGuard.portions(TextPiece(text + "b"))) == [TextPiece(text), TextPiece("b")]
+    assert list(OutputGuard.portions(ToolArgs("c", text + "b"))) == [ToolArgs("c", text + "b")]
 
 
 def test_guardrails_that_are_off_pass_every_event_on_at_once() -> None:
