@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 from scripted_backend import USAGE, ScriptedBackend, answer, call, calling
+from still_clock import StillClock
 
 from argentor_asgi.agent.response_cache import ANSWER_EVENTS, CachedBackend
 from argentor_asgi.errors import ProviderUnavailable
@@ -12,19 +13,6 @@ from argentor_asgi.protocol.llm import Finish, LlmRequest, TextPiece, ToolSpec, 
 from argentor_asgi.protocol.messages import Message, Part, Usage
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class StoodClock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self):
-        self.seconds = 0.0
-
-    def monotonic(self):
-        return self.seconds
-
-    def now(self):
-        return NOW
 
 
 def said(text="hi", role="user", number=0):
@@ -36,7 +24,7 @@ def asking(*messages, **fields):
 
 
 def cached(*scripts, entries=2, ttl_s=10.0, temperature=0.0):
-    backend, clock = ScriptedBackend(*scripts), StoodClock()
+    backend, clock = ScriptedBackend(*scripts), StillClock(0.0)
     return CachedBackend(backend, entries=entries, ttl_s=ttl_s, temperature=temperature, clock=clock), backend, clock
 
 
@@ -115,9 +103,9 @@ async def test_a_stream_that_breaks_off_is_not_kept():
 async def test_an_answer_is_kept_for_its_time_and_no_longer():
     backend, _, clock = cached(answer("one"), answer("two"))
     await text_of(backend, asking())
-    clock.seconds = 9.9
+    clock.at = 9.9
     assert await text_of(backend, asking()) == "one"
-    clock.seconds = 10.0
+    clock.at = 10.0
     assert await text_of(backend, asking()) == "two"
 
 

@@ -8,19 +8,10 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from still_clock import StillClock
 
 from argentor_asgi.ops.drain import Drain
 from argentor_asgi.ops.health import Health
-
-
-class StillClock:
-    """A clock that tests set."""
-
-    def __init__(self):
-        self.at = 100.0
-
-    def monotonic(self):
-        return self.at
 
 
 class Dependency:

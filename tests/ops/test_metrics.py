@@ -1,29 +1,16 @@
 """`argentor_asgi.ops.metrics`: what is published, read back by the library's own parsers, and that it stays bounded."""
 
 import asyncio
-from datetime import UTC, datetime
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from still_clock import StillClock
 
 from argentor_asgi.asgi.route import BUCKETS_S, Route, Socket, unmatched
 from argentor_asgi.ops.exposition import OPENMETRICS, TEXT
 from argentor_asgi.ops.metric_families import FAMILIES, LABEL_CHARS, LABEL_VALUES, OTHER
 from argentor_asgi.ops.metrics import EXTRA_FAMILIES, Metrics
-
-
-class StillClock:
-    """A clock that tests set."""
-
-    def __init__(self):
-        self.at = 1000.0
-
-    def monotonic(self):
-        return self.at
-
-    def now(self):
-        return datetime(2026, 1, 1, tzinfo=UTC)
 
 
 async def handler():
@@ -36,7 +23,7 @@ def fed():
     route = Route("GET", "/api/v1/sessions/{session_id}", handler, None)
     route.count(200, 0.002)
     route.count(404, 20.0)
-    metrics.watch([route, Socket("/ws", handler, None, opened=3, closed=1, seconds=2.5), unmatched()])
+    metrics.watch([route, Socket("/ws", handler, None, opened=3, closed=1), unmatched()])
     metrics.run_waited(0.0)
     metrics.run_started()
     metrics.run_started()

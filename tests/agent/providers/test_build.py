@@ -3,11 +3,11 @@
 import asyncio
 import subprocess
 import sys
-from datetime import UTC, datetime
 
 import pytest
 from hosted_models import HELLO, KEY, LOOK_THERE, OVERLOADED, TEXT, WIRES, talk
 from raw_server import raw_server
+from still_clock import StillClock
 
 from argentor_asgi.agent.providers.build import backends, hosted
 from argentor_asgi.agent.resilience.breaker import Rules
@@ -31,24 +31,6 @@ from argentor_asgi.protocol.messages import Usage
 pytestmark = pytest.mark.slow
 
 SAID = [TextPiece("two "), TextPiece("piécés")]
-
-
-class StillClock:
-    """A clock that tests set; what waits on it is told at once, and moves it."""
-
-    def __init__(self):
-        self.at = 1000.0
-        self.slept = []
-
-    def monotonic(self):
-        return self.at
-
-    def now(self):
-        return datetime(2026, 1, 1, tzinfo=UTC)
-
-    async def sleep(self, seconds):
-        self.slept.append(seconds)
-        self.at += seconds
 
 
 def config(url, *others, provider="openai", **llm):

@@ -1,27 +1,13 @@
 """`argentor_asgi.agent.resilience.breaker`: one failure too many, the wait, and the one probe behind it."""
 
-from datetime import UTC, datetime
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from still_clock import StillClock
 
 from argentor_asgi.agent.resilience.breaker import Breaker, Rules, State, admit, answered, phase, settle
 
 RULES = Rules(failures=3, open_s=30.0)
-
-
-class StillClock:
-    """A clock that tests set."""
-
-    def __init__(self):
-        self.at = 1000.0
-
-    def monotonic(self):
-        return self.at
-
-    def now(self):
-        return datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def opened(clock):

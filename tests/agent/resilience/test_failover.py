@@ -2,13 +2,13 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 from contracts.llm_backend import LlmBackendContract, user
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_backend import USAGE, Park, ScriptedBackend, answer, call, calling
+from still_clock import StillClock
 
 from argentor_asgi.agent.resilience.breaker import Rules
 from argentor_asgi.agent.resilience.failover import Patience, Resilient
@@ -37,25 +37,6 @@ ASKED = LlmRequest("", [user("hello")])
 LOOK = ToolSpec("look", "Looks.", {"type": "object", "properties": {}})
 DOWN = [ProviderUnavailable()]
 PROVIDER_ERRORS = [ProviderUnavailable, ProviderRateLimited, StreamTruncated]
-
-
-class StillClock:
-    """A clock that tests set; what waits on it is told at once, and moves it."""
-
-    def __init__(self):
-        self.at = 1000.0
-        self.slept = []
-
-    def monotonic(self):
-        return self.at
-
-    def now(self):
-        return datetime(2026, 1, 1, tzinfo=UTC)
-
-    async def sleep(self, seconds):
-        self.slept.append(seconds)
-        self.at += seconds
-        await asyncio.sleep(0)
 
 
 class Place:
