@@ -73,6 +73,38 @@ def test_the_app_is_made_at_its_first_event_from_the_file_where_it_is_started(tm
     assert "ARGENTOR_NONSENSE" in told
 
 
+LATE = """
+    httpx2 httpcore2 h11 truststore mcp jsonschema opentelemetry prometheus_client
+    argentor_asgi.net.http argentor_asgi.net.pool argentor_asgi.net.addresses argentor_asgi.doctor
+    argentor_asgi.protocol.wires argentor_asgi.protocol.sse_reader
+    argentor_asgi.agent.providers.build argentor_asgi.agent.providers.hosted argentor_asgi.agent.resilience
+    argentor_asgi.agent.response_cache argentor_asgi.agent.delegate argentor_asgi.agent.mcp.source
+    argentor_asgi.agent.guardrails.guard argentor_asgi.agent.guardrails.pii argentor_asgi.agent.guardrails.injection
+    argentor_asgi.agent.guardrails.rules argentor_asgi.agent.opt_in_skills.http_fetch
+    argentor_asgi.agent.opt_in_skills.file_read argentor_asgi.agent.opt_in_skills.regex
+""".split()
+"""What a gateway of the built-in model has no use for, and therefore does not load."""
+FILES = ["sqlite3", "argentor_asgi.sessions.sqlite", "argentor_asgi.sessions.note_statements"]
+"""What keeps a gateway's data in a file, and finds notes there."""
+LOADED = "\nprint([name for name in {names!r} if name in sys.modules])"
+
+
+@pytest.mark.slow
+def test_a_gateway_of_the_built_in_model_loads_nothing_of_hosted_ones_guardrails_and_mcp(tmp_path):
+    script = f"{SERVE}import sys{LOADED.format(names=[*LATE, *FILES])}"
+    kept = python(tmp_path, script).splitlines()
+    assert kept == ["lifespan.startup.complete lifespan.shutdown.complete ", str(FILES)]
+    assert python(tmp_path, script, ARGENTOR_STORAGE_URL="memory://").splitlines()[1] == "[]"
+
+
+@pytest.mark.slow
+def test_the_names_of_what_is_loaded_late_are_right(tmp_path):
+    script = "import importlib.util" + LOADED.format(names=LATE).replace(
+        "name in sys.modules", "not importlib.util.find_spec(name)"
+    )
+    assert python(tmp_path, script).splitlines() == ["[]"]
+
+
 def test_the_app_is_a_coroutine_function_in_the_modules_dictionary_where_hypercorn_looks():
     assert inspect.iscoroutinefunction(vars(argentor_asgi)["app"])
 
