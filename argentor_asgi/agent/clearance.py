@@ -1,10 +1,10 @@
 """Whether the calls of a turn may run: judged by policy, and where it says so by a person, before any of them runs."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final, Protocol
 
 from argentor_asgi.agent.approver import Answer, Approver, Question
-from argentor_asgi.agent.policy import Ask, Capture, Deny, Verdict
+from argentor_asgi.agent.policy import Allow, Ask, Capture, Deny, Verdict
 from argentor_asgi.agent.skills import SkillDescriptor, SkillRegistry
 from argentor_asgi.protocol.schema import JsonObject
 from argentor_asgi.protocol.turn import Call
@@ -24,17 +24,23 @@ class Judge(Protocol):
 
 
 async def clear(
-    calls: Sequence[Call], *, skills: SkillRegistry, policy: Judge, approver: Approver | None
+    calls: Sequence[Call],
+    *,
+    skills: SkillRegistry,
+    policy: Judge,
+    approver: Approver | None,
+    asked_before: Container[str] = (),
 ) -> Sequence[Call]:
     """Judge the calls and wait for a person where one is needed; return those that were asked for.
 
     Afterwards each call either runs, with the arguments that it has then, or says why not (`refusal`), or what is told
     in its place (`captured`). Calls of unknown skills are left as they are. One that a person edited is judged again.
-    Nobody is asked about a call whose arguments its skill would refuse.
+    Nobody is asked about a call whose arguments its skill would refuse. `asked_before`: the ids of calls that wait for
+    a person since before a restart, and do so whatever policy says now, unless it refuses them.
     """
     asked: list[tuple[Call, Question]] = []
     for call in calls:
-        question = _judged(call, skills, policy)
+        question = _judged(call, skills, policy, is_asked=call.id in asked_before)
         if question is not None:
             asked.append((call, question))
     if not asked:
@@ -46,13 +52,15 @@ async def clear(
     return [call for call, _ in asked]
 
 
-def _judged(call: Call, skills: SkillRegistry, policy: Judge) -> Question | None:
+def _judged(call: Call, skills: SkillRegistry, policy: Judge, *, is_asked: bool) -> Question | None:
     """Say of the call what policy says of it; return what a person is to be asked, if anything."""
     found = skills.get(call.name)
     if found is None or not call.runs:
         return None
     arguments = call.arguments or {}
     verdict = policy.judge(found.descriptor, arguments)
+    if is_asked and isinstance(verdict, Allow):
+        verdict = Ask(found.descriptor.risk_level, found.descriptor.description)
     if isinstance(verdict, Ask):
         call.refusal = found.wrong(arguments)
         if call.refusal is None:

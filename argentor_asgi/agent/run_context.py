@@ -20,11 +20,12 @@ class Resumed:
     """Where a run goes on that waited for a person when the gateway stopped: before the calls of its last turn.
 
     `next_index`: the number of its next text piece. `cut_calls`: the ids of those calls that cannot run, since the
-    model never completed them.
+    model never completed them. `asked_calls`: the ids of those that a person was asked for, and perhaps has answered.
     """
 
     next_index: int
     cut_calls: frozenset[str] = frozenset()
+    asked_calls: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)

@@ -274,7 +274,7 @@ class Work:
     async def _run_tools(self, calls: Sequence[Call], asked: Collection[str] = ()) -> None:
         """Run the calls that may, then store what came of them all; `asked`: those that a person was asked for."""
         kit, context = self._kit, self._context
-        await clear(calls, skills=kit.skills, policy=kit.policy, approver=context.approver, asked=asked)
+        await clear(calls, skills=kit.skills, policy=kit.policy, approver=context.approver, asked_before=asked)
         running = sum(call.runs for call in calls)
         if context.budget is not None:
             context.budget.take_calls(running)

@@ -97,5 +97,5 @@ class _Reading:
     def result(self, approvals: Mapping[str, Approval]) -> Recalled:
         """Return what was read, for these approvals of the last turn by call id."""
         next_index = 0 if self._text is None else restore(self._text.data, dict)["index"] + 1
-        resumed = Resumed(next_index, frozenset(self._cut))
+        resumed = Resumed(next_index, frozenset(self._cut), frozenset(approvals))
         return Recalled(resumed, approvals, frozenset(self._told), frozenset(self._resolved))

@@ -5,10 +5,12 @@ from scripted_backend import answer, call, calling
 from workbench import bench
 
 from argentor_asgi.agent.approver import Answer
+from argentor_asgi.agent.clearance import clear
 from argentor_asgi.agent.policy import Policy
-from argentor_asgi.agent.skills import SkillContext, skill
+from argentor_asgi.agent.skills import SkillContext, SkillRegistry, skill
 from argentor_asgi.config import Agent, Capabilities
 from argentor_asgi.protocol.events import ToolResult
+from argentor_asgi.protocol.turn import Call
 
 
 @skill("add", "Adds.")
@@ -183,3 +185,20 @@ async def test_nobody_is_asked_about_a_call_that_its_skill_would_refuse():
     assert "argument validation failed for wipe" in first.content
     assert second.content == "all is gone, said ann"
     assert [[question.call_id for question in questions] for questions in person.asked] == [["v"]]
+
+
+async def test_a_call_that_waited_before_a_restart_is_asked_for_whatever_policy_says_now():
+    calls = [Call("a", "add", arguments={"a": 1, "b": 2}), Call("o", "add", arguments={"a": 1, "b": 2})]
+    person = Person(add=no())
+    skills, policy = SkillRegistry([add]), judging("permissive")
+    await clear(calls, skills=skills, policy=policy, approver=person, asked_before={"a"})
+    assert [[question.call_id for question in asked] for asked in person.asked] == [["a"]]
+    assert [each.denial for each in calls] == ["approval_denied", None]
+
+
+async def test_such_a_call_is_not_asked_for_once_policy_refuses_it():
+    calls = [Call("a", "add", arguments={"a": 1, "b": 2})]
+    person = Person()
+    policy = judging("permissive", deny_skills=("add",))
+    await clear(calls, skills=SkillRegistry([add]), policy=policy, approver=person, asked_before={"a"})
+    assert (person.asked, calls[0].denial) == ([], "permission_denied")
