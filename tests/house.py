@@ -42,6 +42,7 @@ class House:
         limiter=None,
         audit=None,
         spans=NO_SPANS,
+        guardrails=None,
         **model,
     ):
         clock = SystemClock()
@@ -83,6 +84,7 @@ class House:
             metrics=self.metrics,
             audit=audit,
             limiter=limiter,
+            guardrails=guardrails,
         )
         self.session = str(uuid4())
 

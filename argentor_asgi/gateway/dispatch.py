@@ -127,6 +127,8 @@ class Dispatch:
         )
         accepted = await self._runs.accept(order)
         if isinstance(accepted, Run):
+            if accepted.id != run.id:
+                self._record(scope, notices, accepted)
             return accepted
         if claim is None:
             raise AssertionError("only a claimed key can have an earlier claim")
@@ -138,8 +140,15 @@ class Dispatch:
         Raises what `start` raises for content, `RunNotFound`, and `SessionBusy` when the run cannot take it.
         """
         scope = scope_of(principal)
-        content, _ = await self._looked_at(scope, text)
-        return await self._runs.steer(scope, run_id, content)
+        content, notices = await self._looked_at(scope, text)
+        steered = await self._runs.steer(scope, run_id, content)
+        self._record(scope, notices, steered)
+        return steered
+
+    def _record(self, scope: Scope, notices: Sequence[Guardrail], steered: Run) -> None:
+        """Keep as evidence what was found in a message that steered; a run does that for the one that began it."""
+        for finding in notices:
+            record_finding(self._audit, self._metrics, finding, scope, session_id=steered.session_id, run_id=steered.id)
 
     async def _looked_at(self, scope: Scope, text: str) -> tuple[str, Sequence[Guardrail]]:
         """Return the text as it is stored and shown to the model, and what the guardrails say of it.

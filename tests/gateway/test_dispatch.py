@@ -4,10 +4,13 @@ import asyncio
 
 import pytest
 from asgi_driver import soon, until
+from audit_place import an_audit, seen
 from faulty_store import FaultyStore
 from house import ME, TENANT, YOU, House, kinds
 from scripted_backend import Park, answer
 
+from argentor_asgi.agent.guardrails import Guardrails
+from argentor_asgi.config import Guardrails as Settings
 from argentor_asgi.errors import (
     BodyTooLarge,
     ContentRejected,
@@ -67,6 +70,24 @@ async def test_what_is_no_message_does_not_steer(content, error):
         await house.dispatch.steer(ME, run.id, content)
     house.backend.release.set()
     assert "steered" not in kinds(await house.record(run))
+
+
+@pytest.mark.parametrize("way", ["start", "steer"])
+async def test_what_guardrails_find_in_a_message_that_steers_is_counted_and_kept_as_evidence(way, tmp_path):
+    audit = an_audit(tmp_path)
+    async with audit:
+        house, run = await parked(audit=audit, guardrails=Guardrails(Settings()))
+        if way == "start":
+            assert (await house.start("tell jo@example.com too", on_busy="steer")).id == run.id
+        else:
+            await house.dispatch.steer(ME, run.id, "tell jo@example.com too")
+        (found,) = [row for row in await seen(audit) if row.action == "guardrail_input"]
+        house.backend.release.set()
+        await house.outcome(run)
+    assert (found.session_id, found.details["run_id"], found.details["rule"]) == (house.session, run.id, "pii")
+    page, _ = await house.metrics.render(None)
+    assert b'argentor_guardrail_findings_total{rule="pii",phase="input",severity="warn"} 1' in page
+    assert ("user", "tell [EMAIL] too") in await house.said()
 
 
 async def test_a_message_is_cleaned_once_for_the_session_the_run_and_the_model():
