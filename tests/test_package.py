@@ -73,16 +73,35 @@ def test_the_app_is_made_at_its_first_event_from_the_file_where_it_is_started(tm
     assert "ARGENTOR_NONSENSE" in told
 
 
-LATE = """
-    httpx2 httpcore2 h11 truststore mcp jsonschema opentelemetry prometheus_client
-    argentor_asgi.net.http argentor_asgi.net.pool argentor_asgi.net.addresses argentor_asgi.doctor
-    argentor_asgi.protocol.wires argentor_asgi.protocol.sse_reader
-    argentor_asgi.agent.providers.build argentor_asgi.agent.providers.hosted argentor_asgi.agent.resilience
-    argentor_asgi.agent.response_cache argentor_asgi.agent.delegate argentor_asgi.agent.mcp.source
-    argentor_asgi.agent.guardrails.guard argentor_asgi.agent.guardrails.pii argentor_asgi.agent.guardrails.injection
-    argentor_asgi.agent.guardrails.rules argentor_asgi.agent.opt_in_skills.http_fetch
-    argentor_asgi.agent.opt_in_skills.file_read argentor_asgi.agent.opt_in_skills.regex
-""".split()
+LATE = [
+    "httpx2",
+    "httpcore2",
+    "h11",
+    "truststore",
+    "mcp",
+    "jsonschema",
+    "opentelemetry",
+    "prometheus_client",
+    "argentor_asgi.net.http",
+    "argentor_asgi.net.pool",
+    "argentor_asgi.net.addresses",
+    "argentor_asgi.doctor",
+    "argentor_asgi.protocol.wires",
+    "argentor_asgi.protocol.sse_reader",
+    "argentor_asgi.agent.providers.build",
+    "argentor_asgi.agent.providers.hosted",
+    "argentor_asgi.agent.resilience",
+    "argentor_asgi.agent.response_cache",
+    "argentor_asgi.agent.delegate",
+    "argentor_asgi.agent.mcp.source",
+    "argentor_asgi.agent.guardrails.guard",
+    "argentor_asgi.agent.guardrails.pii",
+    "argentor_asgi.agent.guardrails.injection",
+    "argentor_asgi.agent.guardrails.rules",
+    "argentor_asgi.agent.opt_in_skills.http_fetch",
+    "argentor_asgi.agent.opt_in_skills.file_read",
+    "argentor_asgi.agent.opt_in_skills.regex",
+]
 """What a gateway of the built-in model has no use for, and therefore does not load."""
 FILES = ["sqlite3", "argentor_asgi.sessions.sqlite", "argentor_asgi.sessions.note_statements"]
 """What keeps a gateway's data in a file, and finds notes there."""
