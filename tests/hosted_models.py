@@ -7,6 +7,7 @@ from raw_server import Asked, Line
 
 from argentor_asgi.agent.providers.hosted import HostedBackend, Manner
 from argentor_asgi.api_keys import Secret
+from argentor_asgi.errors import GatewayError
 from argentor_asgi.net.http import Client, Timeouts
 from argentor_asgi.protocol.llm import LlmRequest, ToolSpec
 from argentor_asgi.providers import PROVIDERS
@@ -135,3 +136,21 @@ def asking(raw, wire="openai", *, model="m-1", key=KEY, provider=None, manner=No
         key=Secret(key) if key else None,
         base_url=raw if isinstance(raw, str) else raw.url,
     )
+
+
+async def heard(backend, request=HELLO):
+    """Return what a backend says, its error last if it has one, and close it."""
+    events = []
+    try:
+        async for event in backend.stream(request):
+            events.append(event)  # noqa: PERF401  what came before an error is wanted
+    except GatewayError as error:
+        events.append(error)
+    finally:
+        await backend.aclose()
+    return events
+
+
+async def answer_of(backend, request=HELLO):
+    """Return the whole answer of a backend, which stays open."""
+    return [event async for event in backend.stream(request)]

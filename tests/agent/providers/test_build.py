@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from hosted_models import HELLO, KEY, LOOK_THERE, OVERLOADED, TEXT, WIRES, talk
+from hosted_models import KEY, LOOK_THERE, OVERLOADED, TEXT, WIRES, answer_of, heard, talk
 from raw_server import raw_server
 from still_clock import StillClock
 
@@ -19,7 +19,6 @@ from argentor_asgi.errors import (
     ConfigError,
     ProviderAuth,
     ProviderBadRequest,
-    ProviderRateLimited,
     ProviderUnavailable,
     StreamTruncated,
 )
@@ -48,19 +47,6 @@ def patient(found, clock, *, retries=3, failures=5):
         sleep=clock.sleep,
         draw=lambda: 0.5,
     )
-
-
-async def heard(backend, request=HELLO):
-    """Return what a backend says, its error last if it has one, and close it."""
-    events = []
-    try:
-        async for event in backend.stream(request):
-            events.append(event)  # noqa: PERF401  what came before an error is wanted
-    except (ProviderAuth, ProviderBadRequest, ProviderRateLimited, ProviderUnavailable, StreamTruncated) as error:
-        events.append(error)
-    finally:
-        await backend.aclose()
-    return events
 
 
 def answering(status, **headers):
@@ -243,9 +229,9 @@ async def test_ten_calls_at_once_are_one_request_to_a_provider_that_was_left_alo
     async with raw_server(answering(500), slow) as raw:
         backend = patient(config(raw.url), clock, retries=0, failures=1)
         with pytest.raises(ProviderUnavailable):
-            await _all(backend)
+            await answer_of(backend)
         clock.at += 30
-        waiting = [asyncio.create_task(_all(backend)) for _ in range(10)]
+        waiting = [asyncio.create_task(answer_of(backend)) for _ in range(10)]
         tasks = waiting
         while len(waiting) > 1:
             _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -254,10 +240,6 @@ async def test_ten_calls_at_once_are_one_request_to_a_provider_that_was_left_alo
         await backend.aclose()
     assert len(raw.asked) == 2
     assert sum(isinstance(each, ProviderUnavailable) for each in done) == 9
-
-
-async def _all(backend):
-    return [event async for event in backend.stream(HELLO)]
 
 
 async def test_a_cancel_anywhere_closes_every_connection_and_frees_the_breaker():
@@ -271,7 +253,7 @@ async def test_a_cancel_anywhere_closes_every_connection_and_frees_the_breaker()
         clock = StillClock()
         backend = patient(config(raw.url), clock, retries=3, failures=1000)
         for steps in range(60):
-            task = asyncio.create_task(_all(backend))
+            task = asyncio.create_task(answer_of(backend))
             for _ in range(steps):
                 await asyncio.sleep(0)
             task.cancel()

@@ -13,7 +13,9 @@ from hosted_models import (
     OVERLOADED,
     TEXT,
     WIRES,
+    answer_of,
     asking,
+    heard,
     openai_chunk,
     talk,
 )
@@ -24,7 +26,6 @@ from argentor_asgi.agent.providers.hosted import NOTE_CHARS, REFUSAL_BYTES, Mann
 from argentor_asgi.agent.providers.pace import STRETCH_S, Pace
 from argentor_asgi.errors import (
     ContextOverflow,
-    GatewayError,
     ProviderAuth,
     ProviderBadRequest,
     ProviderRateLimited,
@@ -34,21 +35,10 @@ from argentor_asgi.errors import (
 from argentor_asgi.protocol.llm import Finish, TextPiece, UsageReport
 from argentor_asgi.protocol.messages import Usage
 
+pytestmark = pytest.mark.slow
+
 USED = UsageReport(Usage(3, 2))
 SAID = [TextPiece("two "), TextPiece("piécés")]
-
-
-async def heard(backend, request=HELLO):
-    """Return what a backend says, its error last if it has one, and close it."""
-    events = []
-    try:
-        async for event in backend.stream(request):
-            events.append(event)  # noqa: PERF401  what came before an error is wanted
-    except GatewayError as error:
-        events.append(error)
-    finally:
-        await backend.aclose()
-    return events
 
 
 def stream_of(*events):
@@ -76,17 +66,14 @@ class HostedContract(LlmBackendContract):
         return LOOK_THERE
 
 
-@pytest.mark.slow
 class TestHostedOpenAi(HostedContract):
     wire = "openai"
 
 
-@pytest.mark.slow
 class TestHostedAnthropic(HostedContract):
     wire = "anthropic"
 
 
-@pytest.mark.slow
 class TestHostedGemini(HostedContract):
     wire = "gemini"
 
@@ -187,7 +174,6 @@ async def test_tokens_that_the_provider_does_not_tell_are_estimated(told):
 # --- faults -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("wire", WIRES)
 async def test_a_stream_that_is_cut_at_any_byte_never_finishes(wire):
     """agent.md 1.10 D13, 8 item 4: neither when the connection ends there, nor when HTTP says that this was all."""
@@ -436,7 +422,6 @@ async def test_closing_the_answer_after_any_event_closes_the_socket(wire):
     assert len(raw.lines) == 2
 
 
-@pytest.mark.slow
 async def test_a_cancel_at_any_await_closes_the_socket():
     async def talking(_asked, line):
         await asyncio.sleep(0)
@@ -449,7 +434,7 @@ async def test_a_cancel_at_any_await_closes_the_socket():
     async with raw_server(talking) as raw:
         backend = asking(raw)
         for steps in range(40):
-            task = asyncio.create_task(_all(backend))
+            task = asyncio.create_task(answer_of(backend))
             for _ in range(steps):
                 await asyncio.sleep(0)
             task.cancel()
@@ -461,14 +446,10 @@ async def test_a_cancel_at_any_await_closes_the_socket():
     assert len(raw.lines) > 10
 
 
-async def _all(backend):
-    return [event async for event in backend.stream(HELLO)]
-
-
 async def test_an_answer_that_waits_for_its_head_can_be_cancelled():
     async with raw_server(lambda _, line: line.stall()) as raw:
         backend = asking(raw)
-        task = asyncio.create_task(_all(backend))
+        task = asyncio.create_task(answer_of(backend))
         await raw.heard()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -483,9 +464,9 @@ async def test_a_connection_is_used_again_after_a_whole_answer_and_after_a_refus
 
     async with raw_server(talk("openai"), refuse, talk("openai")) as raw:
         backend = asking(raw)
-        await _all(backend)
+        await answer_of(backend)
         with pytest.raises(ProviderUnavailable):
-            await _all(backend)
-        assert (await _all(backend))[:2] == SAID
+            await answer_of(backend)
+        assert (await answer_of(backend))[:2] == SAID
         await backend.aclose()
     assert len(raw.lines) == 1
