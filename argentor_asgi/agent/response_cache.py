@@ -8,29 +8,48 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from sys import getsizeof
 from typing import Final
 
 from argentor_asgi.agent.backends import LlmBackend
 from argentor_asgi.ops.clock import Clock
-from argentor_asgi.protocol.llm import Finish, LlmEvent, LlmRequest, Retrying, ToolStart, UsageReport
+from argentor_asgi.protocol.llm import (
+    Finish,
+    LlmEvent,
+    LlmRequest,
+    ReasoningPiece,
+    Retrying,
+    TextPiece,
+    ToolArgs,
+    ToolStart,
+    UsageReport,
+)
 from argentor_asgi.protocol.messages import Message, Usage
 from argentor_asgi.protocol.schema import encode, to_builtins
 
 ANSWER_EVENTS: Final = 10_000
 """An answer of as many events, or more, is not kept."""
+ANSWER_BYTES: Final = 1024 * 1024
+"""An answer that takes more memory is not kept."""
+KEPT_BYTES: Final = 64 * 1024 * 1024
+"""How much memory all answers may take, however many there may be."""
+EVENT_BYTES: Final = 48
+"""What an event takes beside its text, about."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
     events: Sequence[LlmEvent]
+    size_bytes: int
     until_s: float
 
 
 class CachedBackend:
     """An `LlmBackend` that answers from memory what it may, and asks `backend` the rest.
 
-    `entries` (>= 1): how many answers are kept, those used last; `ttl_s`: for how long. `temperature`: what `backend`
-    takes where a request says nothing. `hits` and `misses` count the requests that could be answered from memory.
+    `entries` (>= 1): how many answers are kept, those used last, in `KEPT_BYTES` at most; `ttl_s`: for how long.
+    `temperature`: what `backend` takes where a request says nothing. `hits` and `misses` count the requests that could
+    be answered from memory.
     """
 
     def __init__(
@@ -41,6 +60,7 @@ class CachedBackend:
         self.model = backend.model
         self.hits = 0
         self.misses = 0
+        self.kept_bytes = 0
         self._backend = backend
         self._entries = entries
         self._ttl_s = ttl_s
@@ -79,26 +99,36 @@ class CachedBackend:
     async def _record(self, key: bytes, request: LlmRequest) -> AsyncIterator[LlmEvent]:
         """Pass the answer on, and keep it once it is whole."""
         events: list[LlmEvent] = []
+        size_bytes = 0
         stream = self._backend.stream(request)
         try:
             async for event in stream:
-                if isinstance(event, Finish):
-                    self._keep(key, event, events)
-                elif len(events) < ANSWER_EVENTS and not isinstance(event, Retrying | UsageReport):
-                    events.append(event)
+                if not isinstance(event, Retrying | UsageReport):
+                    size_bytes += _size_bytes(event)
+                    if len(events) < ANSWER_EVENTS and size_bytes <= ANSWER_BYTES:
+                        events.append(event)
+                if isinstance(event, Finish) and events[-1:] == [event]:
+                    self._keep(key, events, size_bytes)
                 yield event
         finally:
             if (close := getattr(stream, "aclose", None)) is not None:
                 await close()
 
-    def _keep(self, key: bytes, finish: Finish, events: Sequence[LlmEvent]) -> None:
+    def _keep(self, key: bytes, events: Sequence[LlmEvent], size_bytes: int) -> None:
+        """Keep an answer that ends with its `Finish`, and let go of those used longest ago for want of room."""
+        finish = events[-1]
         calls = any(isinstance(event, ToolStart) for event in events)
-        if finish.reason != "stop" or calls or len(events) >= ANSWER_EVENTS:
+        if not isinstance(finish, Finish) or finish.reason != "stop" or calls:
             return
-        self._kept[key] = _Kept((*events, finish), self._clock.monotonic() + self._ttl_s)
-        self._kept.move_to_end(key)
-        while len(self._kept) > self._entries:
-            self._kept.popitem(last=False)
+        self._drop(key)
+        self._kept[key] = _Kept(tuple(events), size_bytes, self._clock.monotonic() + self._ttl_s)
+        self.kept_bytes += size_bytes
+        while len(self._kept) > self._entries or self.kept_bytes > KEPT_BYTES:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, key: bytes) -> None:
+        if (gone := self._kept.pop(key, None)) is not None:
+            self.kept_bytes -= gone.size_bytes
 
 
 async def _replay(events: Sequence[LlmEvent]) -> AsyncIterator[LlmEvent]:
@@ -106,6 +136,17 @@ async def _replay(events: Sequence[LlmEvent]) -> AsyncIterator[LlmEvent]:
         yield event
     yield UsageReport(Usage())
     yield events[-1]
+
+
+def _size_bytes(event: LlmEvent) -> int:
+    """Return what an event takes in memory, about."""
+    match event:
+        case TextPiece(text) | ReasoningPiece(text) | ToolArgs(_, text):
+            return EVENT_BYTES + getsizeof(text)
+        case Finish(metadata=metadata) if metadata:
+            return EVENT_BYTES + 2 * len(encode(metadata))
+        case _:
+            return EVENT_BYTES
 
 
 def _said(message: Message) -> object:

@@ -7,7 +7,7 @@ import pytest
 from scripted_backend import USAGE, ScriptedBackend, answer, call, calling
 from still_clock import StillClock
 
-from argentor_asgi.agent.response_cache import ANSWER_EVENTS, CachedBackend
+from argentor_asgi.agent.response_cache import ANSWER_BYTES, ANSWER_EVENTS, KEPT_BYTES, CachedBackend
 from argentor_asgi.errors import ProviderUnavailable
 from argentor_asgi.protocol.llm import Finish, LlmRequest, TextPiece, ToolSpec, UsageReport
 from argentor_asgi.protocol.messages import Message, Part, Usage
@@ -143,3 +143,41 @@ async def test_it_is_closed_with_its_model():
     backend, asked, _ = cached()
     await backend.aclose()
     assert asked.is_closed
+
+
+async def test_answers_are_kept_up_to_a_bound_of_bytes_however_many_there_may_be():
+    large = "x" * (ANSWER_BYTES - 1000)
+    most = KEPT_BYTES // ANSWER_BYTES
+    backend, _, _ = cached(*[answer(large)] * (most + 2), entries=10_000)
+    for number in range(most + 2):
+        await text_of(backend, asking(said(str(number))))
+        assert backend.kept_bytes <= KEPT_BYTES
+    assert len(backend) == most
+    assert await text_of(backend, asking(said(str(most + 1)))) == large
+    assert backend.hits == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "is_kept"),
+    [
+        (answer("x" * (ANSWER_BYTES - 1000)), True),
+        (answer("x" * ANSWER_BYTES), False),
+        (answer(*["x" * 1000] * 1000), False),
+        ([TextPiece("a"), Finish("stop", metadata={"thought": "x" * ANSWER_BYTES})], False),
+    ],
+)
+async def test_one_answer_is_kept_up_to_a_bound_of_bytes(script, is_kept):
+    backend, asked, _ = cached(script, script)
+    first = await text_of(backend, asking())
+    assert await text_of(backend, asking()) == first
+    assert (len(backend), len(asked.requests)) == (int(is_kept), 1 if is_kept else 2)
+    assert (backend.kept_bytes > 0) == is_kept
+
+
+async def test_an_answer_that_is_kept_anew_takes_its_room_once():
+    backend, _, clock = cached(answer("one"), answer("two!"))
+    await text_of(backend, asking())
+    first = backend.kept_bytes
+    clock.at = 11
+    assert await text_of(backend, asking()) == "two!"
+    assert (len(backend), backend.kept_bytes) == (1, first + 1)
