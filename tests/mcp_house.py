@@ -1,17 +1,15 @@
 """MCP servers in processes of their own, and a source of skills from them, for tests."""
 
-import asyncio
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from processes import START_S, STOP_S, free_port
+from processes import START_S, STOP_S, eventually, free_port
 from skillcalls import context_of
 
 from argentor_asgi.agent.mcp.source import McpSource
@@ -30,13 +28,6 @@ def process(*command: str, name: str = "demo", **settings) -> McpServer:
     return McpServer(name, command=command or DEMO, **{"timeout_s": WAIT_S, **settings})
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait until something outside of this process has happened."""
-    async with asyncio.timeout(WAIT_S):
-        while not holds():  # noqa: ASYNC110  nothing here hears of it
-            await asyncio.sleep(0.01)
-
-
 class Sourced:
     """A registry, and a source open in it: `async with Sourced(process()) as sourced`."""
 
@@ -52,7 +43,7 @@ class Sourced:
         await self.source.__aexit__(*error)
 
     async def up(self, name: str = "demo") -> None:
-        await until(lambda: self.source.connected[name])
+        await eventually(lambda: self.source.connected[name])
 
     @property
     def names(self) -> list[str]:

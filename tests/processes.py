@@ -13,15 +13,21 @@ import http.client
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Literal, Self, get_args
 
 import psutil
+
+from argentor_asgi.protocol.events import LoggedEvent
+from argentor_asgi.protocol.grammar import check
 
 Kind = Literal["hypercorn-asyncio", "hypercorn-uvloop", "uvicorn", "granian", "serve"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -43,6 +49,13 @@ from argentor_asgi.server.launcher import serve
 module, _, name = sys.argv[1].partition(":")
 sys.exit(serve(getattr(importlib.import_module(module), name), bind=sys.argv[2:]))
 """
+
+
+async def eventually(holds: Callable[[], object]) -> None:
+    """Wait until something has happened that this loop does not hear of: in another process, or in a thread."""
+    async with asyncio.timeout(START_S):
+        while not holds():  # noqa: ASYNC110  as said
+            await asyncio.sleep(POLL_S)
 
 
 def goodbyes(kind: str) -> frozenset[int]:
@@ -111,6 +124,8 @@ class server:  # noqa: N801  used as a function is: `with server(...) as running
 
     def __exit__(self, kind, error, trace) -> None:
         self._end()
+        if kind is None:
+            check_stored(self.cwd / "argentor.db")
         if kind is None and not self.tracebacks:
             assert "Traceback (most recent call last)" not in self.log, self.log
 
@@ -171,6 +186,18 @@ class server:  # noqa: N801  used as a function is: `with server(...) as running
         with suppress(ProcessLookupError):  # its own session: whatever a dead master left behind goes too
             os.killpg(self.pid, signal.SIGKILL)
         self.process.wait()
+
+
+def check_stored(database: Path) -> None:
+    """Check what every run said whose events are in this file from the first to the last; it may not be there."""
+    if not database.exists():
+        return
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        rows = connection.execute("SELECT run_id, seq, type, data FROM events ORDER BY run_id, seq")
+        for _, found in groupby(rows, key=itemgetter(0)):
+            events = [LoggedEvent(seq, kind, data) for _, seq, kind, data in found]
+            if events[0].seq == 1 and events[-1].is_terminal:
+                check(events)
 
 
 def free_port() -> int:

@@ -16,6 +16,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import eventually
 
 from argentor_asgi.ops.access import LINES, LOGGER, PATH_BYTES, WRITE_BYTES, AccessLog
 from argentor_asgi.ops.log import JsonFormatter
@@ -58,13 +59,6 @@ def piped(kind="json", **settings):
         yield log, lines
     finally:
         os.close(reads)
-
-
-async def until(is_so):
-    deadline = time.monotonic() + 5
-    while not is_so():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.005)
 
 
 async def test_a_line_says_what_was_asked_and_answered():
@@ -194,7 +188,7 @@ async def test_a_stream_that_nobody_reads_costs_lines_and_holds_nobody():
     await log.close(0.01)
     drained = threading.Thread(target=_drain, args=(reads, found := []))
     drained.start()
-    await until(lambda: log._thread is None)
+    await eventually(lambda: log._thread is None)
     os.close(writes)
     drained.join()
     told = [json.loads(text) for text in b"".join(found).splitlines()]

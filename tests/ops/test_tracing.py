@@ -3,16 +3,16 @@
 import asyncio
 import subprocess
 import sys
-import time
 
 import pytest
 from collector import collecting
+from processes import eventually
 
 from argentor_asgi.errors import ConfigError
 from argentor_asgi.ops.clock import SystemClock
 from argentor_asgi.ops.spans import PATH_CHARS, header, request_ended
 from argentor_asgi.ops.tracing import QUEUE_SPANS, Tracing, traces_url
-from argentor_asgi.protocol.trace import Trace, begin, parse, prefix
+from argentor_asgi.protocol.trace import Trace, parse, prefix
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ async def test_a_request_is_a_server_span_below_the_caller_s():
 async def test_a_request_without_a_caller_s_trace_is_the_first_of_its_own_and_a_failure_says_so():
     with collecting() as collector:
         spans = tracing_to(collector)
-        answered(spans, begin(prefix(b"12345678"), b"00000000000000aa"), status=503, path="/" + "x" * 10_000)
+        answered(spans, Trace(prefix(b"12345678") + b"00000000000000aa"), status=503, path="/" + "x" * 10_000)
         await spans.close()
     (span,) = collector.spans
     assert span.parent_id == ""
@@ -96,14 +96,14 @@ async def test_spans_that_a_collector_refuses_are_counted_and_closing_does_not_w
         answered(spans, Trace(b"a" * 32))
         await spans.close(0.2)
         assert collector.reached.wait(5)
-        await until(lambda: spans.dropped == 1)
+        await eventually(lambda: spans.dropped == 1)
 
 
 async def test_no_collector_at_all_costs_spans_and_nothing_else():
     spans = Tracing(endpoint="http://127.0.0.1:1", service_name="gate", version="9", clock=SystemClock())
     answered(spans, Trace(b"a" * 32))
     await spans.close(0.2)
-    await until(lambda: spans.dropped == 1)
+    await eventually(lambda: spans.dropped == 1)
 
 
 async def test_a_collector_that_hangs_is_not_waited_for():
@@ -174,10 +174,3 @@ def test_a_missing_extra_is_named():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)  # noqa: S603  our own text
     assert "argentor-asgi[otel]" in done.stdout
-
-
-async def until(is_so):
-    deadline = time.monotonic() + 5
-    while not is_so():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.005)

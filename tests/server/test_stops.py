@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import psutil
 import pytest
-from processes import TESTS, goodbyes, server
+from processes import TESTS, eventually, goodbyes, server
 from websockets.asyncio.client import connect
 
 pytestmark = pytest.mark.slow
@@ -102,7 +102,7 @@ async def test_a_second_signal_stops_the_launcher_at_once(number, tmp_path):
     env = {"DEMO_HANG": "1", "DEMO_DRAIN_S": "60"}
     async with started("serve", tmp_path, env=env) as running, stream(running.port):
         running.terminate(number)
-        await until(lambda: "draining" in running.log)
+        await eventually(lambda: "draining" in running.log)
         running.terminate(number)
         assert await exit_code(running) == 128 + number
 
@@ -124,7 +124,7 @@ async def test_the_launcher_goes_on_answering_until_it_has_drained(tmp_path):
     env = {"DEMO_HANG": "1", "DEMO_DRAIN_S": "60"}
     async with started("serve", tmp_path, env=env) as running:
         running.terminate()
-        await until(lambda: "draining" in running.log)
+        await eventually(lambda: "draining" in running.log)
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert (await asyncio.wait_for(reader.read(), STOP_S)).endswith(b"draining")
@@ -145,7 +145,7 @@ async def test_the_launcher_serves_on_for_a_while_after_it_is_not_ready(tmp_path
     async with server("serve", cwd=tmp_path, env=env) as running:
         assert await status(running.port, "/health/ready") == 200
         running.terminate()
-        await until(lambda: "draining" in running.log)
+        await eventually(lambda: "draining" in running.log)
         assert await status(running.port, "/health/ready") == 503
         assert await status(running.port, "/api/v1/sessions") == 200
         assert await exit_code(running, 2 * STOP_S) == 0
@@ -159,7 +159,7 @@ async def test_the_delay_is_what_is_configured(tmp_path):
     }
     async with server("serve", cwd=tmp_path, env=env) as running:
         running.terminate()
-        await until(lambda: "draining" in running.log)
+        await eventually(lambda: "draining" in running.log)
         assert await status(running.port, "/api/v1/sessions") == 200
         running.terminate(signal.SIGINT)
         assert await exit_code(running) == 128 + signal.SIGINT
@@ -172,10 +172,3 @@ async def status(port, path):
     head = await asyncio.wait_for(reader.readline(), STOP_S)
     writer.close()
     return int(head.split()[1])
-
-
-async def until(true, seconds=5.0):
-    """Poll another process until something is true of it."""
-    async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110  another process makes it true
-            await asyncio.sleep(0.01)

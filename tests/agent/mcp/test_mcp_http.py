@@ -5,7 +5,8 @@ import json
 import logging
 
 import pytest
-from mcp_house import HttpServer, Sourced, until
+from mcp_house import HttpServer, Sourced
+from processes import eventually
 
 from argentor_asgi.agent.mcp import bridge
 from argentor_asgi.agent.mcp.link import CALLS
@@ -41,11 +42,11 @@ async def test_a_cancelled_call_closes_its_connection_and_the_server_sees_it(tmp
         async with Sourced(at(running.url)) as sourced:
             await sourced.up()
             call = asyncio.create_task(sourced.call("demo_slow", path=str(told)))
-            await until(told.exists)
+            await eventually(told.exists)
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
-            await until(lambda: "cancelled" in told.read_text())
+            await eventually(lambda: "cancelled" in told.read_text())
 
 
 async def test_an_answer_that_is_too_long_fails_its_call_alone(server):
@@ -65,7 +66,7 @@ async def test_a_call_that_takes_too_long_is_given_up(tmp_path):
             late = await sourced.call("demo_slow", path=str(told))
             assert late.is_error
             assert late.content == "The MCP server demo did not answer within 2 s."
-            await until(lambda: "cancelled" in told.read_text())
+            await eventually(lambda: "cancelled" in told.read_text())
 
 
 async def test_a_server_that_is_not_there_yet_is_there_later_and_again_after_its_end(tmp_path, caplog):
@@ -78,10 +79,10 @@ async def test_a_server_that_is_not_there_yet_is_there_later_and_again_after_its
         try:
             await sourced.up()
             call = asyncio.create_task(sourced.call("demo_slow", path=str(told)))
-            await until(told.exists)
+            await eventually(told.exists)
             await asyncio.to_thread(running.kill)
             assert (await call).is_error
-            await until(lambda: not sourced.source.connected["demo"])
+            await eventually(lambda: not sourced.source.connected["demo"])
             assert "demo_add" in sourced.names
             await asyncio.to_thread(running.start)
             await sourced.up()
@@ -167,7 +168,7 @@ async def test_a_server_that_died_unseen_is_found_out_by_the_next_call():
             missed = await sourced.call("demo_add", a=1, b=2)
             assert missed.is_error
             assert "was not reached" in missed.content
-            await until(lambda: not sourced.source.connected["demo"])
+            await eventually(lambda: not sourced.source.connected["demo"])
             await asyncio.to_thread(running.start)
             await sourced.up()
             assert (await sourced.call("demo_add", a=1, b=2)).content == "3"

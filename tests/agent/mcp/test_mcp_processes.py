@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from mcp_house import DEMO, OLD, Sourced, end, is_alive, process, until
+from mcp_house import DEMO, OLD, Sourced, end, is_alive, process
+from processes import eventually
 from skillcalls import context_of
 
 from argentor_asgi.agent.mcp.link import TOOLS
@@ -67,7 +68,7 @@ async def test_tools_are_skills_that_are_called_as_any_other(monkeypatch, caplog
         assert (await sourced.call("demo_variable", name="TOKEN")).content == "s3cret"
         assert (await sourced.call("demo_variable", name="PATH")).content != "(none)"
         await sourced.call("demo_mutter", text="I was told s3cret")
-        await until(lambda: "MCP server demo: I was told ***" in caplog.messages)
+        await eventually(lambda: "MCP server demo: I was told ***" in caplog.messages)
         assert "s3cret" not in caplog.text
 
 
@@ -76,11 +77,11 @@ async def test_a_cancelled_call_is_cancelled_at_the_server(tmp_path):
     async with Sourced(process()) as sourced:
         await sourced.up()
         call = asyncio.create_task(sourced.call("demo_slow", path=str(told)))
-        await until(lambda: told.exists() and "begun" in told.read_text())
+        await eventually(lambda: told.exists() and "begun" in told.read_text())
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await until(lambda: "cancelled" in told.read_text())
+        await eventually(lambda: "cancelled" in told.read_text())
         assert (await sourced.call("demo_add", a=1, b=2)).content == "3"
 
 
@@ -90,7 +91,7 @@ async def test_a_server_that_dies_in_a_call_or_between_calls_is_started_again(tm
         await sourced.up()
         first = int((await sourced.call("demo_pid")).content)
         call = asyncio.create_task(sourced.call("demo_slow", path=str(told)))
-        await until(told.exists)
+        await eventually(told.exists)
         end(first)
         lost = await call
         assert lost.is_error
@@ -100,7 +101,7 @@ async def test_a_server_that_dies_in_a_call_or_between_calls_is_started_again(tm
         assert second != first
 
         end(second)
-        await until(lambda: not sourced.source.connected["demo"])
+        await eventually(lambda: not sourced.source.connected["demo"])
         assert "demo_add" in sourced.names
         await sourced.up()
         assert (await sourced.call("demo_add", a=1, b=2)).content == "3"
@@ -113,10 +114,10 @@ async def test_a_server_that_hangs_stops_nobody_and_is_ended_even_if_it_will_not
     hanging = process(sys.executable, "-c", HANGS, str(mark), name="hanging", timeout_s=0.5)
     async with Sourced(hanging, process(*OLD, name="old")) as sourced:
         await sourced.up("old")
-        await until(lambda: mark.exists() and mark.read_text() != "")
+        await eventually(lambda: mark.exists() and mark.read_text() != "")
         assert sourced.source.connected == {"hanging": False, "old": True}
         assert all(name.startswith("old_") for name in sourced.names)
-        await until(lambda: "MCP server hanging did not answer within 0.5 s" in caplog.text)
+        await eventually(lambda: "MCP server hanging did not answer within 0.5 s" in caplog.text)
         pid = int(mark.read_text())
     assert not is_alive(pid)
 
@@ -126,7 +127,7 @@ async def test_a_start_that_is_cancelled_leaves_no_process_behind(tmp_path):
     waits = "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid())); sys.stdin.read()"
     sourced = Sourced(process(sys.executable, "-c", waits, str(mark)))
     start = asyncio.create_task(sourced.source.__aenter__())
-    await until(lambda: mark.exists() and mark.read_text() != "")
+    await eventually(lambda: mark.exists() and mark.read_text() != "")
     start.cancel()
     with pytest.raises(asyncio.CancelledError):
         await start
@@ -155,7 +156,7 @@ async def test_a_server_of_the_first_era_is_understood_and_its_odd_tools_are_dea
         assert (called["name"], called["arguments"]) == ("get.item", {"x": 1})
 
         await sourced.call("old_other")
-        await until(lambda: "old_new" in sourced.names)
+        await eventually(lambda: "old_new" in sourced.names)
 
 
 async def test_what_asked_for_the_run_is_told_to_the_server():
@@ -187,7 +188,7 @@ async def test_a_tool_that_comes_later_is_a_skill_later():
         await sourced.up()
         assert "demo_echo_again" not in sourced.names
         await sourced.call("demo_grow")
-        await until(lambda: "demo_echo_again" in sourced.names)
+        await eventually(lambda: "demo_echo_again" in sourced.names)
         assert [each.descriptor.name for each in sourced.source.skills] == sourced.names
 
 
