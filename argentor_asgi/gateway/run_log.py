@@ -49,7 +49,8 @@ class RunLog:
     def append(self, event: RunEvent) -> LoggedEvent:
         """Number the event and keep it; readers do not see it before `show`."""
         self.last_seq += 1
-        logged = LoggedEvent(self.last_seq, event.type, encode(event))
+        # A copy: the encoder's own bytes hold 4 KiB of memory, however few they are, and these are kept.
+        logged = LoggedEvent(self.last_seq, event.type, bytes(memoryview(encode(event))))
         self._ring.append(logged)
         self._bytes += len(logged.data)
         self._trim()

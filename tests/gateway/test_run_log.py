@@ -1,6 +1,7 @@
 """A run as a log (design 6.4): numbered once, durable before it is seen, bounded in memory."""
 
 import asyncio
+import tracemalloc
 
 import pytest
 from asgi_driver import soon
@@ -22,6 +23,16 @@ def filled(count, *, shown=None, **bounds):
         run_log.append(TextDelta("x" * 10, index))
     run_log.show(count if shown is None else shown)
     return run_log
+
+
+def test_a_kept_event_takes_about_as_much_memory_as_its_bytes():
+    tracemalloc.start()
+    try:
+        run_log = filled(1000)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 1000 * 400, run_log
 
 
 class SlowStore:
