@@ -27,6 +27,7 @@ BENCHES: Mapping[str, Bench] = {
     "inproc": Bench("what a request costs inside the application alone", 30, 25.0),
     "http": Bench("what a request costs over a real hypercorn", 10, 40.0),
     "ws": Bench("what a WebSocket costs", 5, 25.0),
+    "sse": Bench("what an event of a streamed run costs", 3, 200.0, ("runs", 200)),
     "startup": Bench("what it costs to begin", 7, 40.0),
     "idle": Bench(
         "what many idle WebSockets cost, seconds each time they are watched", 1, 45.0, ("connections", 10_000)
