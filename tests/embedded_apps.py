@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+from parent_app import parent
+
 from argentor_asgi import create_app
 from argentor_asgi.agent.skills import SkillContext, skill
 from argentor_asgi.asgi.route import route, socket
@@ -54,23 +56,4 @@ def made(name: str, **more):
 
 
 MOUNTED = {"/one": made("one", routes=[greet, echo], skills=[dog_years]), "/two": made("two")}
-
-
-async def app(scope, receive, send):
-    """Serve what is mounted under the path, and everything else here."""
-    if scope["type"] == "lifespan":
-        return await lifespan(receive, send)
-    prefix = next((found for found in MOUNTED if scope["path"].startswith(found + "/")), None)
-    if prefix is not None:
-        below = {**scope, "root_path": scope.get("root_path", "") + prefix}
-        return await MOUNTED[prefix](below, receive, send)
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
-    return await send({"type": "http.response.body", "body": b"parent"})
-
-
-async def lifespan(receive, send):
-    """Start and stop the parent alone."""
-    await receive()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    await send({"type": "lifespan.shutdown.complete"})
+app = parent(MOUNTED)

@@ -9,6 +9,8 @@ import json
 import os
 from pathlib import Path
 
+from parent_app import parent
+
 from argentor_asgi import create_app
 from argentor_asgi.config import load
 
@@ -20,22 +22,4 @@ def made(name, settings):
 
 
 HOUSES = {f"/{name}": made(name, settings) for name, settings in json.loads(os.environ["HOUSES"]).items()}
-
-
-async def app(scope, receive, send):
-    """Serve the gateway that the path begins with, and `parent` elsewhere."""
-    if scope["type"] == "lifespan":
-        return await lifespan(receive, send)
-    prefix = f"/{scope['path'].split('/')[1]}"
-    if prefix in HOUSES:
-        return await HOUSES[prefix]({**scope, "root_path": scope.get("root_path", "") + prefix}, receive, send)
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
-    return await send({"type": "http.response.body", "body": b"parent"})
-
-
-async def lifespan(receive, send):
-    """Start and stop the parent alone."""
-    await receive()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    await send({"type": "lifespan.shutdown.complete"})
+app = parent(HOUSES)
