@@ -108,7 +108,7 @@ def hosted(models_port: int) -> dict[str, str]:
     }
 
 
-async def _measure(  # noqa: PLR0913, PLR0917  called in one place, in the order of the loops
+async def _measure(  # noqa: PLR0917  called in one place, in the order of the loops
     record: Record, loop: str, live: Mapping[str, Child], chosen: Mapping[str, Shape], rounds: int, share: float
 ) -> None:
     for name, child in live.items():
