@@ -43,24 +43,9 @@ class RunBudget:
         return self._usage
 
     @property
-    def tokens(self) -> int:
-        """Tokens of input and output of all model calls."""
-        return self._used.tokens
-
-    @property
     def cost_micros(self) -> int | None:
         """What the model calls cost, in millionths; None once a model without a price was used."""
         return self._used.cost_micros if self._is_priced else None
-
-    @property
-    def tool_calls(self) -> int:
-        """Calls of skills that were taken."""
-        return self._used.tool_calls
-
-    @property
-    def work_ms(self) -> int:
-        """Milliseconds of work that were told of."""
-        return self._used.work_ms
 
     def take_turn(self) -> None:
         """Begin a model call. Raises `BudgetExceeded`, whose message says what is used up: tokens, cost or seconds.

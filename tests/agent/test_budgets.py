@@ -38,7 +38,12 @@ def test_a_run_without_bounds_goes_on_and_is_counted() -> None:
         budget.used("small", Usage(1_000_000, 1_000_000))
         budget.take_calls(2)
         budget.worked(1.25)
-    assert (budget.tokens, budget.cost_micros, budget.tool_calls, budget.work_ms) == (6_000_000, 2_250_000, 6, 3750)
+    assert (budget._used.tokens, budget.cost_micros, budget._used.tool_calls, budget._used.work_ms) == (
+        6_000_000,
+        2_250_000,
+        6,
+        3750,
+    )
     assert budget.max_tokens(4096) == 4096
 
 
@@ -75,7 +80,7 @@ def test_calls_are_taken_all_or_none() -> None:
         budget.take_calls(2)
     budget.take_calls(1)
     budget.take_calls(0)
-    assert budget.tool_calls == 3
+    assert budget._used.tool_calls == 3
     budget.take_turn()
 
 
@@ -85,7 +90,7 @@ def test_calls_that_the_day_refuses_are_not_counted_on_the_run_nor_the_other_way
     for count in (4, 5):
         with pytest.raises(BudgetExceeded):
             budget.take_calls(count)
-    assert (budget.tool_calls, day.used(ME)) == (0, Used())
+    assert (budget._used.tool_calls, day.used(ME)) == (0, Used())
 
 
 @pytest.mark.parametrize("order", [("small", "unknown"), ("unknown", "small"), ("unknown", "unknown")])
@@ -94,7 +99,7 @@ def test_a_model_without_a_price_leaves_no_number_however_the_others_are_priced(
     assert budget.cost_micros == 0
     for model in order:
         budget.used(model, Usage(5, 5))
-    assert (budget.cost_micros, budget.tokens) == (None, 20)
+    assert (budget.cost_micros, budget._used.tokens) == (None, 20)
 
 
 def test_what_is_known_of_a_cost_still_bounds_the_run() -> None:
@@ -123,10 +128,10 @@ def test_a_run_that_goes_on_has_used_what_it_had_and_charges_the_day_once() -> N
     )  # fmt: skip
     day = days(cost_per_day=1.0)
     budget = RunBudget(Allowance(tokens=100), prices=PRICES, day=day.of(ME, None), before=stored)
-    assert (budget.tokens, budget.cost_micros, budget.tool_calls, budget.work_ms) == (100, 7, 2, 50)
+    assert (budget._used.tokens, budget.cost_micros, budget._used.tool_calls, budget._used.work_ms) == (100, 7, 2, 50)
     assert (exceeded(budget), day.used(ME)) == ("The run used its budget of 100 tokens.", Used())
     budget.worked(0.03)
-    assert (budget.work_ms, day.used(ME)) == (80, Used(work_ms=30))
+    assert (budget._used.work_ms, day.used(ME)) == (80, Used(work_ms=30))
 
 
 def test_budgets_are_made_for_runs_that_begin_and_for_those_that_go_on() -> None:
@@ -142,7 +147,7 @@ def test_budgets_are_made_for_runs_that_begin_and_for_those_that_go_on() -> None
     )  # fmt: skip
     again = budgets.resumed(stored)
     again.take_calls(1)
-    assert (again.tool_calls, again.cost_micros, again.max_tokens(4096)) == (3, 7, 98)
+    assert (again._used.tool_calls, again.cost_micros, again.max_tokens(4096)) == (3, 7, 98)
     assert exceeded(again) == "Today's budget of 0.00001 in costs is used up."
     assert budgets.days.used(ME) == Used(cost_micros=150, tool_calls=1)
 
@@ -158,7 +163,7 @@ def test_time_that_went_backwards_gives_nothing_back() -> None:
     budget = a_budget()
     budget.worked(1.0)
     budget.worked(-5.0)
-    assert budget.work_ms == 1000
+    assert budget._used.work_ms == 1000
 
 
 MODELS = st.sampled_from(["small", "large", "unknown"])
@@ -193,9 +198,9 @@ def test_never_more_calls_than_allowed_whatever_the_interleaving(
         try:
             runs[at].take_calls(count)
         except BudgetExceeded:
-            assert runs[at].tool_calls + count > run or shared.used(ME).tool_calls + count > day
-        assert all(each.tool_calls <= run for each in runs)
-        assert sum(each.tool_calls for each in runs) == shared.used(ME).tool_calls <= day
+            assert runs[at]._used.tool_calls + count > run or shared.used(ME).tool_calls + count > day
+        assert all(each._used.tool_calls <= run for each in runs)
+        assert sum(each._used.tool_calls for each in runs) == shared.used(ME).tool_calls <= day
 
 
 @settings(max_examples=60)
@@ -208,7 +213,7 @@ def test_tokens_pass_their_bound_by_no_more_than_the_input_of_the_last_call(
         try:
             budget.take_turn()
         except BudgetExceeded:
-            assert budget.tokens >= allowed
+            assert budget._used.tokens >= allowed
             break
         budget.used("small", Usage(said, min(answered, budget.max_tokens(4096))))
-        assert budget.tokens <= allowed + said
+        assert budget._used.tokens <= allowed + said

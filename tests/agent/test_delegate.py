@@ -69,7 +69,7 @@ async def test_the_inner_run_uses_its_caller_s_budget_and_counts_for_its_caller(
     made = delegating(hand_over(), answer("four"), answer("It says four."))
     made.budget = RunBudget()
     worked = await made.work()
-    assert made.budget.tokens == 3 * TOKENS
+    assert made.budget._used.tokens == 3 * TOKENS
     assert worked.context.usage == USAGE.plus(USAGE).plus(USAGE)
 
 
