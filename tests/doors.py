@@ -137,7 +137,7 @@ async def doors(
     tables: dict | None = None,
     **more: object,
 ) -> AsyncIterator[Doors]:
-    """Hold a gateway between its start and its stop; at the end whatever is parked is released.
+    """Hold a gateway between its start and its stop; at the end whatever is parked is released, and runs are checked.
 
     `tables`: further ones of its configuration.
     """
@@ -157,6 +157,8 @@ async def doors(
             yield Doors(made.app, backend, store, made.drain, keys[0] if keys else None)
         finally:
             backend.release.set()
+    if isinstance(store, FaultyStore):
+        store.check_runs()
 
 
 def streamed(answer: Answer, *, resumed: bool = False) -> Heard:

@@ -4,6 +4,7 @@ import asyncio
 from functools import wraps
 
 from argentor_asgi.ops.clock import SystemClock
+from argentor_asgi.protocol.grammar import check
 from argentor_asgi.sessions.memory import MemoryStore
 
 
@@ -18,6 +19,7 @@ def _on_demand(name):
             self.reached.set()
             await gate.wait()
         if name in self.faults:
+            self.has_failed = True
             raise self.faults[name]
         return await method(self, *arguments, **named)
 
@@ -32,6 +34,13 @@ class FaultyStore(MemoryStore):
         self.faults = {}
         self.gates = {}
         self.reached = asyncio.Event()
+        self.has_failed = False
+
+    def check_runs(self):
+        """Check what every run said whose end is stored; of a store that failed it may be anything."""
+        for log in [] if self.has_failed else self._runs.values():
+            if log.events and log.events[-1].is_terminal and log.events[0].seq == 1:
+                check(log.events)
 
     def gate(self, name):
         """Make the method wait for the event that is returned."""

@@ -30,7 +30,7 @@ def hosted_env(models: str, wire: str = "openai", **more: str) -> dict[str, str]
 
 @asynccontextmanager
 async def hosted_house(models: str, *, llm: dict | None = None, **tables: object) -> AsyncIterator[Doors]:
-    """Hold a gateway that asks `models` as OpenAI's; `tables`: further ones of its configuration."""
+    """Hold a gateway that asks `models` as OpenAI's, and check its runs at the end; `tables`: of its configuration."""
     settings = {"provider": "openai", "model": "m-1", "api_key": Secret(KEY), "base_url": models, "retries": 0}
     config = Config(
         storage=Storage(url="memory://"), log=Log(access=False), llm=Llm(**settings, **(llm or {})), **tables
@@ -39,3 +39,4 @@ async def hosted_house(models: str, *, llm: dict | None = None, **tables: object
     made = gateway(config, sessions=store)
     async with lifespan(made.app):
         yield Doors(made.app, None, store, made.drain)
+    store.check_runs()
