@@ -67,7 +67,7 @@ def load() -> None:
     try:
         import mcp  # noqa: F401, PLC0415  an extra, and heavy
     except ImportError as error:
-        raise ConfigError("MCP servers are configured; install argentor-asgi[mcp]") from error
+        raise ConfigError("mcp.servers is set, which needs an extra: pip install 'argentor-asgi[mcp]'") from error
 
 
 def scope(seconds: float) -> "CancelScope":

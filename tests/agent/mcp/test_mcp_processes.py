@@ -198,7 +198,7 @@ from argentor_asgi.agent.mcp.sdk import load\n\
 try: load()\n\
 except Exception as error: print(type(error).__name__, error)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603  ours
-    assert done.stdout == "ConfigError MCP servers are configured; install argentor-asgi[mcp]\n"
+    assert done.stdout == "ConfigError mcp.servers is set, which needs an extra: pip install 'argentor-asgi[mcp]'\n"
 
 
 def test_without_servers_nothing_is_loaded():
