@@ -3,11 +3,13 @@
     python mcp_old_server.py                 # some tools on two pages, odd ones among them
     python mcp_old_server.py endless         # another page behind each page
     python mcp_old_server.py noisy           # words on stdout that are no messages, before each answer
+    python mcp_old_server.py refusing        # an error of its own (-32000) in the place of every result of a tool
 
 `other` makes it offer one tool more and say so, unasked.
 """
 
 import json
+import os
 import sys
 
 ANY = {"type": "object"}
@@ -36,6 +38,8 @@ def answer(method: str, params: dict, how: str) -> dict:
         return {"result": {**told, "capabilities": {"tools": {"listChanged": True}}}}
     if method == "tools/list":
         return {"result": page(int(params.get("cursor", "0")), how)}
+    if method == "tools/call" and how == "refusing":
+        return {"error": {"code": -32000, "message": f"out of stock, says {os.getpid()}"}}
     if method == "tools/call" and params["name"] == "other":
         TOOLS.append({"name": "new", "description": "New.", "inputSchema": ANY})
         send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})

@@ -44,17 +44,17 @@ async def ended(http, run_id):
 async def test_what_was_asked_stays_asked_when_the_settings_no_longer_ask_it(tmp_path):
     calls = [computed("1+1"), computed("2+2"), computed("3+3")]
     async with raw_server(told) as raw:
-        async with server("serve", cwd=tmp_path, env=hosted_env(raw.url, **ASKING)) as running:
-            async with client(running.port) as http:
-                asking = asyncio.create_task(http.post(CHAT, json={"message": script(calls)}))
-                asked = await waiting(http, 3)
-                said = {"approved": True, "edited_arguments": computed("5*5")[1]}
-                assert (await http.post(f"{APPROVALS}/{asked['2+2']['approval_id']}", json=said)).status_code == 200
-                said = {"approved": False, "reason": "never"}
-                assert (await http.post(f"{APPROVALS}/{asked['1+1']['approval_id']}", json=said)).status_code == 200
-                running.terminate()
-                await asyncio.to_thread(running.wait_s, STOP_S)
-                await asyncio.wait([asking])
+        before = server("serve", cwd=tmp_path, env=hosted_env(raw.url, **ASKING))
+        async with before as running, client(running.port) as http:
+            asking = asyncio.create_task(http.post(CHAT, json={"message": script(calls)}))
+            asked = await waiting(http, 3)
+            said = {"approved": True, "edited_arguments": computed("5*5")[1]}
+            assert (await http.post(f"{APPROVALS}/{asked['2+2']['approval_id']}", json=said)).status_code == 200
+            said = {"approved": False, "reason": "never"}
+            assert (await http.post(f"{APPROVALS}/{asked['1+1']['approval_id']}", json=said)).status_code == 200
+            running.terminate()
+            await asyncio.to_thread(running.wait_s, STOP_S)
+            await asyncio.wait([asking])
         async with server("serve", cwd=tmp_path, env=hosted_env(raw.url)) as running, client(running.port) as http:
             left = await waiting(http, 1)
             assert list(left) == ["3+3"]

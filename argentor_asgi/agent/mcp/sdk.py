@@ -29,6 +29,9 @@ PAGES: Final = 100
 UNREACHABLE: Final = -32097
 """The JSON-RPC code of the error in the place of an answer that did not come, of those that servers may make up."""
 
+_LOST: Final = ("Connection closed", "SSE stream ended", "SSE stream failed")
+"""How the SDK begins to say that a connection is lost, or the stream that an answer would have come by."""
+
 log = logging.getLogger("argentor.mcp")
 
 
@@ -169,8 +172,10 @@ def _failure(code: int, message: str) -> Exception:
     """Return what an error in the place of a result means, some of which are made up on this side."""
     from mcp.types import CONNECTION_CLOSED, INVALID_REQUEST  # noqa: PLC0415  see `load`
 
-    # The SDK has no code of its own for a session that an HTTP server has forgotten (404).
-    if code == CONNECTION_CLOSED or (code == INVALID_REQUEST and message == "Session terminated"):
+    # The SDK's code for a lost connection is one that servers choose for errors of their own, -32000; it has none for
+    # a session that an HTTP server has forgotten (404).
+    is_lost = code == CONNECTION_CLOSED and message.startswith(_LOST)
+    if is_lost or (code == INVALID_REQUEST and message == "Session terminated"):
         return ConnectionGone()
     return Unreachable(message) if code == UNREACHABLE else CallRefused(message)
 
