@@ -14,8 +14,11 @@ from typing import Literal, TextIO
 
 LOGGER = "argentor"
 """The logger that `configure` sets up; each part of the gateway logs to a child of it."""
-FOREIGN = ("client", "httpx2", "mcp")
-"""The loggers of the MCP SDK: what they write holds whole URLs and whatever a server's process prints."""
+FOREIGN = ("client", "httpcore2", "httpx2", "mcp")
+"""The loggers of the MCP SDK and of what speaks HTTP to others.
+
+What they write holds whole URLs, whatever a server's process prints, and the headers of answers, which may repeat a key.
+"""
 VALUE_CHARACTERS = 10_000
 """How much of one message, value or traceback is written."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}

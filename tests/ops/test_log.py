@@ -129,8 +129,9 @@ def test_whatever_is_logged_stays_on_one_line(message: str, value: str, kind: lo
     assert line.encode(sys.stderr.encoding or "utf-8", "backslashreplace")
 
 
-def test_what_the_mcp_sdk_logs_is_dropped(capsys):
+def test_what_libraries_log_of_urls_and_headers_is_dropped(capsys):
     log.configure("json", "info")
+    assert set(log.FOREIGN) == {"client", "httpcore2", "httpx2", "mcp"}
     for name in log.FOREIGN:
         logging.getLogger(f"{name}.part").error("https://example.com/?key=secret")
     assert capsys.readouterr() == ("", "")
