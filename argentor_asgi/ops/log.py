@@ -17,7 +17,7 @@ LOGGER = "argentor"
 FOREIGN = ("client", "httpcore2", "httpx2", "mcp")
 """The loggers of the MCP SDK and of what speaks HTTP to others.
 
-What they write holds whole URLs, whatever a server's process prints, and the headers of answers, which may repeat a key.
+What they write holds whole URLs, whatever a server's process prints, and headers of answers, which may repeat a key.
 """
 VALUE_CHARACTERS = 10_000
 """How much of one message, value or traceback is written."""
