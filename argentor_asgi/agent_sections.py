@@ -180,7 +180,8 @@ class Guardrails:
     """What is looked for in messages, answers and what skills return."""
 
     enabled: Annotated[
-        bool | None, Meta(description="Whether texts are looked at; by default, when a hosted model is configured.")
+        bool | None,
+        Meta(description="Whether texts are looked at; by default, when a hosted model or a rule is configured."),
     ] = None
     pii: Annotated[
         GuardAction,

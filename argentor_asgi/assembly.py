@@ -115,9 +115,9 @@ def _model(config: Config, tools: Equipment, probes: dict[str, Probe]) -> LlmBac
 
 
 def _guardrails(config: Config) -> "Guardrails | None":
-    """Return the guardrails: as configured, else on where texts go to a hosted model and come from one."""
+    """Return the guardrails: as configured, else on where a model is hosted, or there are rules of one's own."""
     enabled = config.guardrails.enabled
-    if not (config.llm.provider != BUILTIN if enabled is None else enabled):
+    if not ((config.llm.provider != BUILTIN or bool(config.guardrails.rules)) if enabled is None else enabled):
         return None
     from argentor_asgi.agent.guardrails import Guardrails  # noqa: PLC0415  only where they are on
 

@@ -140,20 +140,24 @@ def _add_provider_defaults(values: dict[str, object], sources: dict[str, str], e
             full, text = f"llm.{name}", environ.get(variable_name or "", "").strip()
             if text and values.get(full) is None:
                 option = next(each for each in options() if each.name == full)
-                values[full] = convert(option, _url(text) if name == "base_url" else text, source=str(variable_name))
+                values[full] = convert(
+                    option, _url(text, provider.base) if name == "base_url" else text, source=str(variable_name)
+                )
                 sources[full] = str(variable_name)
     found = values.get("llm.fallbacks")
     if isinstance(found, tuple):
         values["llm.fallbacks"] = tuple(_with_key(fallback, environ) for fallback in found)
 
 
-def _url(host: str) -> str:
-    """Return the URL that `host:port` stands for, as local model servers have it in their variables.
+def _url(host: str, base: str) -> str:
+    """Return the URL that a local model server's own variable stands for; what it leaves out is as in `base`.
 
-    Those say where the server listens, which is every address of this machine by `0.0.0.0`.
+    Such a variable says where the server listens, which is every address of this machine by `0.0.0.0`.
     """
     url = host if "://" in host else f"http://{host}"
-    return url.replace("://0.0.0.0", "://127.0.0.1", 1)
+    scheme, _, rest = url.replace("://0.0.0.0", "://127.0.0.1", 1).partition("://")
+    has_port = rest.rpartition("]")[2].count(":") > 0 or "/" in rest
+    return f"{scheme}://{rest}" if has_port or "://" in host else f"{scheme}://{rest}:{base.rpartition(':')[2]}"
 
 
 def _with_key(fallback: Fallback, environ: Mapping[str, str]) -> Fallback:

@@ -99,7 +99,7 @@ def _need(name: str, *files: Path) -> None:
 def _running(command: Sequence[str], log: Path, env: dict[str, str]) -> Iterator[tuple[subprocess.Popen, int]]:
     """Start the command, wait for the line in which it says where it listens, and end it."""
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **env})
+        process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **env})  # noqa: S603  a component of the tests
     try:
         yield process, _port(process, log)
     finally:

@@ -6,7 +6,19 @@ from scripted_backend import ScriptedBackend
 from argentor_asgi.agent.builtin.backend import BuiltinBackend
 from argentor_asgi.agent.response_cache import CachedBackend
 from argentor_asgi.assembly import assemble
-from argentor_asgi.config import Agent, Capabilities, Config, Guardrails, Llm, Mcp, McpServer, Price, Secret, Storage
+from argentor_asgi.config import (
+    Agent,
+    Capabilities,
+    Config,
+    GuardrailRule,
+    Guardrails,
+    Llm,
+    Mcp,
+    McpServer,
+    Price,
+    Secret,
+    Storage,
+)
 from argentor_asgi.equipment import equip
 from argentor_asgi.errors import ConfigError
 from argentor_asgi.ops.clock import SystemClock
@@ -37,6 +49,11 @@ def test_a_hosted_model_is_probed_and_its_texts_are_looked_at():
 @pytest.mark.parametrize(("llm", "enabled"), [(HOSTED, False), (Llm(), True)])
 def test_guardrails_are_as_configured_where_they_are(llm, enabled):
     assert (made(llm=llm, guardrails=Guardrails(enabled=enabled)).guardrails is not None) is enabled
+
+
+def test_a_rule_of_ones_own_turns_them_on():
+    rules = (GuardrailRule("names", words=("acme",)),)
+    assert made(guardrails=Guardrails(rules=rules)).guardrails is not None
 
 
 def test_a_cache_stands_before_the_model_only_where_it_may_keep_something():

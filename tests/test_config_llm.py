@@ -80,6 +80,8 @@ def test_a_local_server_needs_no_key_and_says_itself_where_it_is(tmp_path: Path)
     assert load(asked, tmp_path).llm.api_key is None
     found = load({**asked, "OLLAMA_HOST": "127.0.0.1:9999"}, tmp_path)
     assert (found.llm.base_url, found.sources["llm.base_url"]) == ("http://127.0.0.1:9999", "OLLAMA_HOST")
+    assert load({**asked, "OLLAMA_HOST": "127.0.0.1"}, tmp_path).llm.base_url == "http://127.0.0.1:11434"
+    assert load({**asked, "OLLAMA_HOST": "[::1]"}, tmp_path).llm.base_url == "http://[::1]:11434"
     assert load({**asked, "OLLAMA_HOST": "https://models.example"}, tmp_path).llm.base_url == "https://models.example"
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from argentor_asgi.api.paging import Cursor, Limit, next_page
+from argentor_asgi.asgi.request import Request
 from argentor_asgi.asgi.response import Reply
 from argentor_asgi.asgi.route import route
 from argentor_asgi.errors import ApprovalDecided, ApprovalNotFound, InvalidInput, StorageUnavailable
@@ -13,7 +14,7 @@ from argentor_asgi.gateway.approvals import APPROVE, SEE, Decision, as_of
 from argentor_asgi.gateway.dispatch import scope_of
 from argentor_asgi.gateway.services import Services
 from argentor_asgi.protocol.events import RiskLevel
-from argentor_asgi.protocol.schema import JsonObject, Meta
+from argentor_asgi.protocol.schema import JsonObject, Meta, refuse_unknown
 from argentor_asgi.protocol.ws_session import Reason
 from argentor_asgi.security.identity import Principal
 from argentor_asgi.sessions.records import Approval, ApprovalStatus
@@ -51,6 +52,10 @@ class ApprovalView:
     reason: str | None
     edited_arguments: JsonObject | None
     decided_at: datetime | None
+
+
+TOLD_ANYWAY = frozenset({"approval_id", "task_id", "reviewer"})
+"""What clients of the original send too; who decides is told by their key, and on what by the path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +107,13 @@ async def read_approval(services: Services, principal: Principal, approval_id: U
     tags=("approvals",),
 )
 async def decide_approval(
-    services: Services, principal: Principal, approval_id: UUID, body: DecisionRequest
+    request: Request, services: Services, principal: Principal, approval_id: UUID, body: DecisionRequest
 ) -> ApprovalView:
-    """Say whether the call may run. The first answer counts; a later one hears 409 with `approval_status`."""
+    """Say whether the call may run. The first answer counts; a later one hears 409 with `approval_status`.
+
+    A member that is none of these is refused, since a misspelt edit would approve the call as it was.
+    """
+    refuse_unknown(await request.body(), DecisionRequest, but=TOLD_ANYWAY)
     decision = Decision(body.approved, body.reason, body.edited_arguments)
     return view(await services.runs.approvals.decide(principal, str(approval_id), decision))
 

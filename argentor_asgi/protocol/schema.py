@@ -7,7 +7,8 @@ object (RFC 8259 section 4: "the names within an object SHOULD be unique"), nest
 import inspect
 import json
 import re
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Sequence
+from dataclasses import fields
 from functools import lru_cache
 from itertools import accumulate
 from math import isfinite
@@ -33,6 +34,7 @@ __all__ = [
     "decode_value",
     "encode",
     "field_names",
+    "refuse_unknown",
     "restore",
     "schemas",
     "scrub",
@@ -100,6 +102,18 @@ def decode_input(data: bytes, kind: type[T]) -> T:
     if _LONG_INT in data.translate(_DIGITS_AS_ZERO):
         _refuse_long_integers(data)
     return decode(data, kind)
+
+
+def refuse_unknown(data: bytes, kind: type[Any], *, but: Container[str] = ()) -> None:
+    """Raise `InvalidInput` for a member that `kind`, a dataclass, does not have, unless its name is in `but`.
+
+    `data` was decoded as `kind` before: for input where a misspelt member would mean something else than was meant.
+    """
+    known = {each.name for each in fields(kind)}
+    for name in restore(data, dict):
+        if name not in known and name not in but:
+            detail = Detail("/" + _escaped(name), f"unknown; there are {', '.join(sorted(known))}")
+            raise InvalidInput("The input has a member that means nothing here.", details=[detail])
 
 
 def decode_value(data: bytes) -> JsonValue:
@@ -267,5 +281,10 @@ def _detail(error: msgspec.ValidationError) -> Detail:
     parts = [name or index for name, index in steps]
     if not is_cut and (member := _MISSING.search(text) or _UNKNOWN.search(text)):
         parts.append(member[1])
-    pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
+    pointer = "".join("/" + _escaped(part) for part in parts)
     return Detail(pointer, _PATH.sub("", text))
+
+
+def _escaped(name: str) -> str:
+    """Return a step of a JSON Pointer (RFC 6901 section 3)."""
+    return name.replace("~", "~0").replace("/", "~1")

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from argentor_asgi.errors import Detail, GatewayError, InvalidInput
 from argentor_asgi.protocol.events import LoggedEvent
-from argentor_asgi.protocol.schema import JsonObject, Meta, decode, decode_input, encode
+from argentor_asgi.protocol.schema import JsonObject, Meta, decode, decode_input, encode, refuse_unknown
 
 OnBusy = Literal["reject", "enqueue", "interrupt", "steer"]
 OnDisconnect = Literal["continue", "cancel"]
@@ -152,7 +152,11 @@ def parse(text: str, admit: Callable[[], object] = _free) -> ClientFrame:
     if kind is None:
         known = ", ".join(str(known) for known in _FRAMES if known)
         raise InvalidInput(f"Unknown type {name!r:.80}; known are {known}.", details=[Detail("/type", "unknown type")])
-    return decode(data, kind)
+    frame = decode(data, kind)
+    if kind is ApprovalFrame:
+        # A misspelt edit would approve the call as it was.
+        refuse_unknown(data, kind, but={"type", "reviewer"})
+    return frame
 
 
 def pulse(beats: int, *, is_held: bool, heartbeat_s: float, idle_s: float) -> Literal["heartbeat", "idle"] | None:

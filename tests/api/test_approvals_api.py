@@ -138,6 +138,23 @@ async def test_edited_arguments_that_the_skill_would_refuse_decide_nothing_and_c
         assert post.sent == [("them", "anonymous")]
 
 
+async def test_a_misspelt_edit_decides_nothing_and_what_the_originals_clients_add_does_no_harm():
+    post = Post()
+    async with opened(post=post) as house:
+        chat = house.begin("POST", CHAT, {"message": "send it"})
+        found = await pending(house)
+        refused = await decide(house, found, edited={"to": "them"})
+        assert code_of(refused) == (422, "invalid_input")
+        assert refused.json()["details"][0]["pointer"] == "/edited"
+        async with house.talk() as talk:
+            talk.say(type="approval_response", task_id=found["task_id"], approved=True, arguments={"to": "them"})
+            assert (await beside(talk, "error"))["details"][0]["pointer"] == "/arguments"
+        assert (await pending(house)) == found
+        assert (await decide(house, found, reviewer="me", task_id=found["task_id"])).json()["reviewer"] == "anonymous"
+        assert (await chat.end()).status == 200
+        assert post.sent == [("you", "anonymous")]
+
+
 async def test_a_stream_tells_of_the_request_and_of_its_end():
     async with opened() as house:
         stream = house.begin("POST", STREAM, {"input": "send it"})
