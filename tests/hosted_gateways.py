@@ -10,12 +10,12 @@ However a run is asked for, its whole event log is read again over a WebSocket a
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from processes import server
+from processes import Kind, server
 from recording import Heard, client, heard_of, streamed, talking
 from recording import sent as read_sent
 
@@ -221,6 +221,15 @@ def hosted_gateways(directory: Path, **houses: Mapping[str, object]) -> Iterator
     env = {"HOUSES": json.dumps(told)}
     with server("hypercorn-asyncio", "hosted_gateways_app:app", cwd=directory, env=env, workers=0) as running:
         yield {name: House(running.port, f"/{name}", directory / f"{name}.db") for name in houses}
+
+
+@asynccontextmanager
+async def served(kind: Kind, directory: Path, settings: Mapping[str, object]) -> AsyncIterator[tuple[House, server]]:
+    """Serve one gateway with these settings as an operator does; yield its process too."""
+    told = {"storage_url": "sqlite:///served.db", "shutdown_ready_delay_s": 0, **settings}
+    env = {f"ARGENTOR_{name.upper()}": _text(value) for name, value in told.items()}
+    async with server(kind, cwd=directory, env=env) as running:
+        yield House(running.port, "", directory / "served.db"), running
 
 
 def _text(value: object) -> str:

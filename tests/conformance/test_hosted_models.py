@@ -3,11 +3,17 @@
 agent.md 8 items 1 and 2, with a foreign model server on the real wires (aimock) and the whole gateway over sockets.
 """
 
+import asyncio
+import signal
 from dataclasses import dataclass, field
 
 import pytest
-from hosted_gateways import WAYS, Told, asking, hosted_gateways
+from failing_models import ANSWER, says
+from hosted_gateways import WAYS, Told, asking, hosted_gateways, served
+from hosted_models import TEXT
 from model_servers import aimock
+from processes import STOP_S
+from raw_server import raw_server
 
 pytestmark = pytest.mark.slow
 
@@ -258,3 +264,18 @@ async def test_a_model_says_what_it_thinks_and_no_client_takes_it_for_the_answer
             thought = "".join(event["text"] for event in told.heard.of("reasoning_delta"))
             assert (thought, told.text) == ("Is it so? Yes.", "So it is.")
             assert [part["text"] for part in told.parts("reasoning")] == ["Is it so? Yes."]
+
+
+@pytest.mark.parametrize(("kind", "code"), [("serve", 0), ("uvicorn", -signal.SIGTERM)])
+async def test_a_gateway_as_it_is_served_asks_its_model_and_lets_go_of_it_at_its_stop(kind, code, tmp_path):
+    """uvicorn raises the signal again when it has stopped."""
+    async with raw_server(says(*TEXT["openai"])) as raw, served(kind, tmp_path, asking(raw.url)) as (house, running):
+        for way in WAYS:
+            told = await house.ask(way, "say it")
+            assert (told.code, told.said) == (None, [("user", "say it"), ("assistant", ANSWER)])
+        assert (await house.get("/health/ready"))["checks"]["llm"] == "ok"
+        assert len(raw.lines) == 1  # all over one connection
+        assert not raw.lines[0].closed.done()
+        running.terminate()
+        await raw.lines[0].gone()
+        assert await asyncio.to_thread(running.wait_s, STOP_S) == code
