@@ -427,7 +427,7 @@ def histories(draw):
 
 
 @given(histories())
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_any_history_gets_one_deterministic_answer_with_calls_that_can_be_made(history):
     reply = plan(history, TOOLS)
     assert plan(history, TOOLS) == reply
@@ -441,7 +441,7 @@ def test_any_history_gets_one_deterministic_answer_with_calls_that_can_be_made(h
 
 
 @given(some_text, st.lists(st.one_of(json_text, st.builds(Failed, json_text)), min_size=40, max_size=40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_message_comes_to_an_end_whatever_its_calls_return(text, results):
     talk = Talk()
     talk.history.append(message("user", text))

@@ -157,6 +157,7 @@ def test_no_phrase_is_longer_than_what_is_searched_beyond_a_stride(orders):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orders", [MESSAGES, RESULTS])
 @pytest.mark.parametrize("filling", ["a ", "ignore all ", "\n", "system", "<|im_start|>x", "é"])
 def test_phrases_are_found_wherever_they_lie_across_the_strides(orders, filling):
