@@ -304,6 +304,13 @@ class RunInterrupted(GatewayError):
     status, code, retryable, message = 503, "interrupted", True, "The gateway stopped during this run."
 
 
+class RunLaidAside(GatewayError):
+    """The gateway stops while the run, or one before it, waits for a person; it goes on after the next start."""
+
+    status, code = 503, "laid_aside"
+    message = "The gateway is stopping; the run goes on after its next start. Resume it, and do not ask again."
+
+
 class RunTimeout(GatewayError):
     """The run did not end within its time."""
 

@@ -37,6 +37,7 @@ from argentor_asgi.errors import (
     ReplayExpired,
     RunCancelled,
     RunInterrupted,
+    RunLaidAside,
     RunNotFound,
     RunTimeout,
     SessionBusy,
@@ -76,6 +77,7 @@ REFUSALS: tuple[type[GatewayError], ...] = (
 FAILURES: tuple[type[GatewayError], ...] = (
     RunCancelled,
     RunInterrupted,
+    RunLaidAside,
     RunTimeout,
     MaxTurns,
     ToolFailed,

@@ -1,6 +1,6 @@
 """How what the gateway keeps is told on a socket: a run that has ended, and a call that waits for a person."""
 
-from argentor_asgi.errors import GatewayError, RunCancelled, RunInterrupted, by_code
+from argentor_asgi.errors import GatewayError, RunCancelled, RunInterrupted, RunLaidAside, by_code
 from argentor_asgi.gateway.runs import is_live
 from argentor_asgi.protocol import ws_session
 from argentor_asgi.protocol.schema import restore
@@ -28,9 +28,11 @@ async def closing(store: RunStore, run: Run) -> bytes:
 
 
 async def failure_of(store: RunStore, run: Run) -> GatewayError:
-    """Return why a run that has ended has no answer, in the words of its last event as long as that is kept."""
+    """Return why a run that is over here has no answer, in the words of its last event as long as that is kept."""
     if run.status == "cancelled":
         return RunCancelled()
+    if run.status in {"waiting_approval", "queued"}:
+        return RunLaidAside()
     if run.status == "interrupted" or is_live(run):
         return RunInterrupted()
     return by_code(run.error_code or "internal")(await _words(store, run))

@@ -465,8 +465,8 @@ async def test_a_run_waits_through_a_stop_and_a_start_of_the_whole_gateway(tmp_p
             talk.say(type="resume", run_id=found["run_id"])
             await talk.until("approval_request")
             house.drain.begin("the test stops it")
-            assert (await talk.until_closed())["code"] == "interrupted"
-        assert code_of(await chat.end())[1] == "interrupted"
+            assert (await talk.until_closed())["code"] == "laid_aside"
+        assert code_of(await chat.end())[1] == "laid_aside"
         assert (await stream.end()).body.count(b"event: approval_request") == 1
     async with opened(answer("done"), post=post, store=SqliteStore(path, clock=SystemClock())) as house:
         assert await pending(house) == found

@@ -274,6 +274,8 @@ def a_run(status, id="r", **fields):  # noqa: A002  the field's name
         (a_run("cancelled"), "cancelled"),
         (a_run("interrupted"), "interrupted"),
         (a_run("running"), "interrupted"),
+        (a_run("waiting_approval"), "laid_aside"),
+        (a_run("queued"), "laid_aside"),
         (a_run("failed", error_code="timeout"), "timeout"),
         (a_run("failed", error_code="of_a_later_version"), "internal"),
         (a_run("failed"), "internal"),
