@@ -9,7 +9,7 @@ import time
 import pytest
 from failing_models import ANSWER, breaks_off, failed, led, refuses, says
 from hosted_gateways import MODEL_OF, WAYS, asking, hosted_gateways
-from hosted_models import TEXT
+from hosted_models import CALL, TEXT
 from recording import PATIENCE_S
 from relay import relay
 
@@ -39,6 +39,9 @@ def houses(line, spare, tmp_path_factory):
     settings = {
         "patient": asking(line.url, llm_retries=2),
         "doubled": asking(line.url, llm_fallbacks=[stand_in]),
+        "doubled_by_gemini": asking(
+            line.url, llm_fallbacks=[stand_in | {"provider": "gemini", "model": "gemini-3-pro"}]
+        ),
         "careful": asking(line.url, llm_breaker_failures=2, llm_breaker_open_s=OPEN_S),
         "twice_careful": asking(
             line.url, llm_breaker_failures=1, llm_breaker_open_s=60, llm_fallbacks=[stand_in | {"model": "m-2"}]
@@ -96,6 +99,35 @@ async def test_another_model_answers_before_the_first_word(first, line, spare, h
         assert other.asked[0].json()["model"] == "claude-haiku-4-5"
         assert other.asked[0].target == "/v1/messages"
     assert await houses["doubled"].metric("argentor_llm_failovers_total") == before + len(WAYS)
+
+
+@pytest.mark.parametrize("wire", ["claude", "gemini"])
+async def test_a_model_on_another_wire_goes_on_in_the_middle_of_a_run(wire, line, spare, houses):
+    """The calls that one model made, and their results, are read by another, and by the first one afterwards."""
+    house = houses["doubled" if wire == "claude" else "doubled_by_gemini"]
+    answer = TEXT["anthropic" if wire == "claude" else "gemini"]
+    for way in WAYS:
+        async with (
+            led(line, says(*CALL["openai"]), refuses(500), says(*TEXT["openai"])) as preferred,
+            led(spare, says(*answer)) as other,
+        ):
+            told = await house.ask(way, MESSAGE)
+            assert (told.code, told.said[-1]) == (None, ("assistant", ANSWER))
+            assert [part["id"] for part in told.parts("tool_result")] == ["c1"]
+            sent = other.asked[0].json()
+            if wire == "claude":
+                use, result = sent["messages"][-2]["content"][-1], sent["messages"][-1]["content"][0]
+                assert (use["type"], result["type"]) == ("tool_use", "tool_result")
+                assert (use["id"], use["name"]) == (result["tool_use_id"], "look") == ("c1", "look")
+            else:
+                use, result = sent["contents"][-2]["parts"][-1], sent["contents"][-1]["parts"][0]
+                assert use["functionCall"] == {"name": "look", "args": {"at": 1}}
+                assert use["thoughtSignature"]  # a stand-in, without which calls of others are refused
+                assert result["functionResponse"]["name"] == "look"
+            again = await house.ask(way, "And now?", told.session_id)
+            assert (again.code, again.text) == (None, ANSWER)
+            roles = [message["role"] for message in preferred.asked[-1].json()["messages"]]
+            assert roles == ["system", "user", "assistant", "tool", "assistant", "user"]
 
 
 async def test_no_other_model_answers_after_the_first_word_or_where_the_request_is_at_fault(line, spare, houses):
