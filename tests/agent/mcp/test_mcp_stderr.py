@@ -6,23 +6,12 @@ import logging
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import eventually
+from still_clock import StillClock
 
 from argentor_asgi.agent.mcp.stderr import LINE_BYTES, LINES_PER_MINUTE, Lines, stderr_log
 from argentor_asgi.api_keys import Secret
 from argentor_asgi.ops.clock import SystemClock
-
-
-class Stopped:
-    """A clock that stands until it is set."""
-
-    def __init__(self):
-        self.at = 0.0
-
-    def now(self):
-        raise NotImplementedError
-
-    def monotonic(self):
-        return self.at
 
 
 @pytest.fixture
@@ -32,7 +21,7 @@ def told(caplog):
 
 
 def lines(*secrets, clock=None):
-    return Lines("s", [Secret(secret) for secret in secrets], clock or Stopped())
+    return Lines("s", [Secret(secret) for secret in secrets], clock or StillClock(0.0))
 
 
 def test_each_line_is_logged_once_it_is_complete_and_the_rest_at_the_end(told):
@@ -58,7 +47,7 @@ def test_a_secret_is_hidden_even_where_the_line_is_cut(told):
 
 
 def test_only_so_many_lines_a_minute_are_logged_and_how_many_were_not_is_told(told):
-    clock = Stopped()
+    clock = StillClock(0.0)
     receiver = lines(clock=clock)
     receiver.data_received(b"line\n" * (LINES_PER_MINUTE + 5))
     assert len(told()) == LINES_PER_MINUTE
@@ -79,6 +68,5 @@ async def test_the_file_is_what_a_process_can_write_to(told):
     async with stderr_log("s", (), SystemClock()) as stderr:
         child = await asyncio.create_subprocess_exec("sh", "-c", "echo complaint >&2", stderr=stderr)
         await child.wait()
-        while not told():  # noqa: ASYNC110  a log has no event
-            await asyncio.sleep(0.001)
+        await eventually(told)
     assert told() == ["complaint"]
