@@ -39,6 +39,8 @@ from argentor_asgi.sessions.records import Approval
 
 FOLLOWED_RUNS: Final = 32
 """How many messages and resumes one socket may have open at a time."""
+COMMANDS: Final = 32
+"""How many commands and answers more may go on at a time: runs may wait for those, so they need no place of a run's."""
 ESCAPED: Final = 3
 """How many times longer a text beyond ASCII may be when it is written in JSON's escapes."""
 FRAME_OVERHEAD_BYTES: Final = 16 * 1024
@@ -274,15 +276,15 @@ class Conversation:
                 case ResumeFrame():
                     self._follow(self._resume(frame))
                 case CancelFrame() | SteerFrame():
-                    self._follow(self._command(frame))
+                    self._follow(self._command(frame), COMMANDS)
                 case ApprovalFrame():
-                    self._follow(self._decide(frame))
+                    self._follow(self._decide(frame), COMMANDS)
         except GatewayError as error:
             self._answer(ws_session.failure(self.session_id, error))
 
-    def _follow(self, work: Coroutine[None, None, None]) -> None:
-        """Let `work` run beside the reader, owned by this conversation."""
-        if len(self._followers) >= FOLLOWED_RUNS:
+    def _follow(self, work: Coroutine[None, None, None], beyond: int = 0) -> None:
+        """Let `work` run beside the reader, owned by this conversation, as one of `FOLLOWED_RUNS` and `beyond`."""
+        if len(self._followers) >= FOLLOWED_RUNS + beyond:
             work.close()
             raise Overloaded("This connection has too many messages open.", retry_after=1)
         task = asyncio.create_task(self._guard(work))
