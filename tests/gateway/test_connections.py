@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import ExitStack
-from datetime import UTC, datetime
 
 import pytest
 from asgi_driver import soon, until
@@ -10,6 +9,7 @@ from contracts.approval_store import an_approval
 from house import ME, TENANT, YOU
 from hypothesis import given
 from hypothesis import strategies as st
+from still_clock import StillClock
 
 from argentor_asgi.errors import Overloaded
 from argentor_asgi.gateway.connections import KEY_REVOKED, RESTART, SLOTS, Connection, Connections
@@ -119,19 +119,9 @@ async def test_a_drain_without_connections_is_over_at_once():
 # --- pings -------------------------------------------------------------------------------------------------------
 
 
-class At:
-    """A clock that stands still."""
-
-    def now(self):
-        return datetime(2026, 1, 1, tzinfo=UTC)
-
-    def monotonic(self):
-        return 0.0
-
-
 @given(st.integers(0, 3 * SLOTS), st.integers(0, 3))
 def test_a_round_pings_each_connection_once_and_spreads_them_evenly(count, rounds):
-    connections = Connections(limit=100, clock=At())
+    connections = Connections(limit=100, clock=StillClock())
     sockets = [Ending(None) for _ in range(count)]
     with ExitStack() as stack:
         for number, socket in enumerate(sockets):
@@ -145,7 +135,7 @@ def test_a_round_pings_each_connection_once_and_spreads_them_evenly(count, round
 
 
 async def test_one_timer_runs_while_anyone_is_connected():
-    connections, socket = Connections(limit=9, heartbeat_s=0.02, clock=At()), Ending(None)
+    connections, socket = Connections(limit=9, heartbeat_s=0.02, clock=StillClock()), Ending(None)
     assert connections._timer is None
     with connections.opened(connection(0, socket=socket)):
         with connections.opened(connection(1, socket=Ending(None))):

@@ -6,6 +6,7 @@ import logging
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from still_clock import StillClock
 
 from argentor_asgi.errors import Draining
 from argentor_asgi.ops.clock import SystemClock
@@ -287,17 +288,8 @@ async def test_the_delay_leaves_the_later_phases_their_time():
     assert (report.hooks_succeeded, report.completed_in_time) == (1, True)
 
 
-class Hands:
-    """A clock that is set by hand."""
-
-    at = 50.0
-
-    def monotonic(self):
-        return self.at
-
-
 async def test_the_remaining_times_count_down_from_the_begin_to_zero():
-    hands, go = Hands(), asyncio.Event()
+    hands, go = StillClock(), asyncio.Event()
     drain = Drain(clock=hands, drain_s=10, total_s=30)
     drain.hook("drain", "held", go.wait)
     hands.at = 55
