@@ -4,10 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from argentor_asgi import config
-from argentor_asgi.sessions.records import Used
-
-MICROS: Final = 1_000_000
-"""How many millionths make one of the currency."""
+from argentor_asgi.sessions.records import MICROS, Used
 
 
 @dataclass(frozen=True, slots=True)

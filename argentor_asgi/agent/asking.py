@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final
 
-from argentor_asgi.agent.backends import LlmBackend
+from argentor_asgi.agent.backends import LlmBackend, close
 from argentor_asgi.errors import ContextOverflow, GatewayError, ProviderUnavailable
 from argentor_asgi.protocol.llm import Finish, LlmEvent, LlmRequest
 
@@ -40,12 +40,11 @@ class ModelCall:
 
     async def close(self) -> None:
         """End the stream now, within `CLEANUP_S`; what goes wrong there changes nothing for the run."""
-        if isinstance(self._stream, _Closes):
-            try:
-                async with asyncio.timeout(CLEANUP_S):
-                    await self._stream.aclose()
-            except Exception:
-                log.exception("a model's stream could not be closed")
+        try:
+            async with asyncio.timeout(CLEANUP_S):
+                await close(self._stream)
+        except Exception:
+            log.exception("a model's stream could not be closed")
 
     def _declared(self, error: Exception) -> GatewayError:
         """Return what the caller is told of a backend's exception; what was not meant for callers is only logged."""
@@ -53,10 +52,3 @@ class ModelCall:
             return error
         log.error("run %s: %s raised", self._run_id, self._backend.name, exc_info=error)
         return ProviderUnavailable()
-
-
-@runtime_checkable
-class _Closes(Protocol):
-    """An iterator that can be ended early."""
-
-    async def aclose(self) -> None: ...

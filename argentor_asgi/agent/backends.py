@@ -1,7 +1,7 @@
 """What a model is to the loop: something that answers a request with a stream of events."""
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from argentor_asgi.protocol.llm import LlmEvent, LlmRequest
 
@@ -26,3 +26,16 @@ class LlmBackend(Protocol):
     async def aclose(self) -> None:
         """Let go of connections; the backend is not used afterwards."""
         ...
+
+
+async def close(stream: AsyncIterator[LlmEvent]) -> None:
+    """End an answer that may not be over; an iterator that cannot be closed is left as it is."""
+    if isinstance(stream, _Closes):
+        await stream.aclose()
+
+
+@runtime_checkable
+class _Closes(Protocol):
+    """An iterator that can be ended early."""
+
+    async def aclose(self) -> None: ...

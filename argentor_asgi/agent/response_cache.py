@@ -11,7 +11,7 @@ from hashlib import sha256
 from sys import getsizeof
 from typing import Final
 
-from argentor_asgi.agent.backends import LlmBackend
+from argentor_asgi.agent.backends import LlmBackend, close
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.protocol.llm import (
     Finish,
@@ -111,8 +111,7 @@ class CachedBackend:
                     self._keep(key, events, size_bytes)
                 yield event
         finally:
-            if (close := getattr(stream, "aclose", None)) is not None:
-                await close()
+            await close(stream)
 
     def _keep(self, key: bytes, events: Sequence[LlmEvent], size_bytes: int) -> None:
         """Keep an answer that ends with its `Finish`, and let go of those used longest ago for want of room."""

@@ -24,7 +24,7 @@ from argentor_asgi.errors import (
     SessionBusy,
 )
 from argentor_asgi.gateway.approvals import Approvals
-from argentor_asgi.gateway.endings import STATUS_AFTER, cancelled, done, failed
+from argentor_asgi.gateway.endings import cancelled, done, failed
 from argentor_asgi.gateway.lane import Lane, LiveRun, Order, plan, scope_of_run, unbudgeted
 from argentor_asgi.gateway.restoring import orders
 from argentor_asgi.gateway.run_log import Reader
@@ -32,7 +32,7 @@ from argentor_asgi.ops.audit import Audit
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.protocol.events import Error, RunEvent, RunStarted
-from argentor_asgi.sessions.records import LIVE, Claim, Run, Scope, Session
+from argentor_asgi.sessions.records import LIVE, STATUS_AFTER, Claim, Run, Scope, Session
 from argentor_asgi.sessions.store import Store
 
 STEERED_KEYS: Final = 4096

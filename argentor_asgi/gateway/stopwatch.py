@@ -24,14 +24,14 @@ class Stopwatch:
         return self._spent_s + (0.0 if self._since is None else self._clock.monotonic() - self._since)
 
     @property
-    def stretch_s(self) -> float:
-        """What was counted by this watch, without what it began with."""
-        return self.spent_s - self._before_s
-
-    @property
     def spent_ms(self) -> int:
         """The same in whole milliseconds."""
         return round(self.spent_s * 1000)
+
+    @property
+    def stretch_s(self) -> float:
+        """What was counted by this watch, without what it began with."""
+        return self.spent_s - self._before_s
 
     def start(self, limit: asyncio.Timeout) -> None:
         """Count from now on, below `limit`, which has been entered."""

@@ -1,9 +1,9 @@
 """Sessions, runs, approvals, notes and keys, as the stores keep them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 from argentor_asgi.protocol.events import RiskLevel
 from argentor_asgi.protocol.messages import Usage
@@ -13,6 +13,10 @@ RunStatus = Literal["queued", "running", "waiting_approval", "done", "failed", "
 ApprovalStatus = Literal["pending", "approved", "denied", "expired", "cancelled"]
 LIVE: frozenset[str] = frozenset({"queued", "running", "waiting_approval"})
 """The statuses of a run that has not ended."""
+STATUS_AFTER: Final[Mapping[str, RunStatus]] = {"done": "done", "error": "failed", "cancelled": "cancelled"}
+"""The status of a run by the type of its terminal event."""
+MICROS: Final = 1_000_000
+"""How many millionths make one of the currency."""
 NOTES_PER_SCOPE = 1000
 """How many notes one principal may keep."""
 KEYS = 10_000
@@ -20,6 +24,11 @@ KEYS = 10_000
 KEY_KEPT_DAYS = 30
 """For how many days a key that was revoked or has expired is still listed."""
 Row = TypeVar("Row")
+
+
+def in_currency(micros: int | None) -> float | None:
+    """Return a cost in the currency; None where it is not known."""
+    return None if micros is None else micros / MICROS
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +85,7 @@ class Run:
     @property
     def cost(self) -> float | None:
         """What the run cost, in the currency; None where that is not known."""
-        return None if self.cost_micros is None else self.cost_micros / 1_000_000
+        return in_currency(self.cost_micros)
 
     @property
     def used(self) -> "Used":

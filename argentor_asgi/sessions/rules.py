@@ -11,12 +11,10 @@ from argentor_asgi.errors import Detail, InvalidInput, RunInterrupted
 from argentor_asgi.protocol import schema
 from argentor_asgi.protocol.events import Error, LoggedEvent, RunEvent, ToolCallEnd
 from argentor_asgi.protocol.messages import Message
-from argentor_asgi.sessions.records import Approval, Page, Run, RunStatus, Session, StoredKey
+from argentor_asgi.sessions.records import STATUS_AFTER, Approval, Page, Run, Session, StoredKey
 
 CURSOR_CHARS: Final = 1024
 """The longest cursor that is read."""
-STATUS_OF: Final[dict[str, RunStatus]] = {"done": "done", "error": "failed", "cancelled": "cancelled"}
-"""The status of a run whose last event is of this type."""
 CALL_EVENTS: Final = ("tool_call_start", "tool_call_end")
 """The events that say which calls are open."""
 Key = tuple[int, str]
@@ -104,7 +102,7 @@ def settled(run: Run, told: Sequence[LoggedEvent], now: datetime) -> tuple[Run, 
     whose terminal event was stored takes the status which that event tells.
     """
     if told and told[-1].is_terminal:
-        return replace(run, status=STATUS_OF[told[-1].type], updated_at=now), ()
+        return replace(run, status=STATUS_AFTER[told[-1].type], updated_at=now), ()
     words = RunInterrupted
     error = Error(message=words.message, code=words.code, retryable=words.retryable, run_id=run.id)
     ends: list[RunEvent] = [ToolCallEnd(call_id, name, None) for call_id, name in _open_calls(told)]

@@ -10,9 +10,9 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Final, Protocol, Self, runtime_checkable
+from typing import Final, Self
 
-from argentor_asgi.agent.backends import LlmBackend
+from argentor_asgi.agent.backends import LlmBackend, close
 from argentor_asgi.agent.resilience.breaker import Breaker, Outcome, Phase, Rules
 from argentor_asgi.agent.resilience.retry import PROVIDER_FAILURES, Again, GiveUp, after
 from argentor_asgi.errors import GatewayError, ProviderUnavailable, StreamTruncated
@@ -228,9 +228,8 @@ class _Trial:
     ) -> None:
         if not self._is_over:
             self._settle("abandoned")
-        stream = self._stream
-        if stream is not None and isinstance(stream, _Closes):
-            await stream.aclose()
+        if self._stream is not None:
+            await close(self._stream)
 
     def __aiter__(self) -> Self:
         return self
@@ -277,10 +276,3 @@ class _Trial:
 
 def _all_left_alone(models: Sequence[_Model]) -> GatewayError:
     return ProviderUnavailable(retry_after=min(model.breaker.wait_s for model in models))
-
-
-@runtime_checkable
-class _Closes(Protocol):
-    """An iterator that can be ended early."""
-
-    async def aclose(self) -> None: ...
