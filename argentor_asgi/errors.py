@@ -27,7 +27,8 @@ class Detail:
 class GatewayError(Exception):
     """A refusal or failure that a caller is told about.
 
-    `message` is safe to send: no internal text, URL or upstream body. `retry_after`: whole seconds, >= 1, or None.
+    `message` is safe to send: no internal text, URL or upstream body. `retry_after`: whole seconds, >= 1, or None;
+    `wait_ms`: the same in ms, for the gateway itself, which may know it more exactly.
     `headers`: extra response headers, lower-case names. `members`: extra members of the problem (RFC 9457 section 3.2).
     `retryable`: whether the same call may succeed later.
     """
@@ -52,6 +53,7 @@ class GatewayError(Exception):
         self.message = message or type(self).message
         self.details = tuple(details)
         self.retry_after = retry_after
+        self.wait_ms = None if retry_after is None else retry_after * 1000
         self.headers = tuple(headers)
         self.members = dict(members or {})
 

@@ -64,10 +64,10 @@ def after(error: GatewayError, *, tries: int, retries: int, draw: float, left_s:
     """
     if not isinstance(error, PROVIDER_FAILURES) or (left_s is not None and left_s <= 0):
         return GiveUp()
-    wait_s = error.retry_after or 0
-    if not isinstance(error, PASSING) or tries > retries or wait_s > RETRY_AFTER_S:
+    wait_ms = error.wait_ms or 0
+    if not isinstance(error, PASSING) or tries > retries or wait_ms > RETRY_AFTER_S * 1000:
         return Elsewhere()
-    delay = max(jittered_ms(tries, draw), wait_s * 1000)
+    delay = max(jittered_ms(tries, draw), wait_ms)
     return Elsewhere() if left_s is not None and delay >= left_s * 1000 else Again(delay)
 
 

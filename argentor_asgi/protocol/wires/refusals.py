@@ -81,8 +81,8 @@ class _Report:
 def refusal(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
     """Return the declared error of an answer that is not a 2xx; never raises. `headers` by lower-case names.
 
-    `retry_after`: in whole seconds, by its headers or as Gemini says it in the body; a date counts from the answer's
-    own `date`.
+    `retry_after` in whole seconds, `wait_ms` as it was told: by its headers, or as Gemini says it in the body; a date
+    counts from the answer's own `date`.
     """
     error = _error_of(_value(body))
     wait_ms = retry_after_ms(headers, _date(headers.get("date", "")))
@@ -135,15 +135,20 @@ def _error(report: _Report) -> GatewayError:
 
 def _by_status(report: _Report) -> GatewayError:
     status = report.status
-    wait_s = None if report.wait_ms is None else max(1, ceil(report.wait_ms / 1000))
     if status in _AUTH:
         return ProviderAuth()
     if status == _TOO_MANY:
-        return ProviderRateLimited(retry_after=wait_s)
+        return _passing(ProviderRateLimited, report.wait_ms)
     if status in _TEMPORARY or status >= _SERVER:
-        return ProviderUnavailable(retry_after=wait_s)
+        return _passing(ProviderUnavailable, report.wait_ms)
     # The whole request is too large: what helps is what helps against a full context, a shorter history.
     return ContextOverflow() if status == _TOO_LARGE else ProviderBadRequest()
+
+
+def _passing(kind: type[GatewayError], wait_ms: int | None) -> GatewayError:
+    error = kind(retry_after=None if wait_ms is None else max(1, ceil(wait_ms / 1000)))
+    error.wait_ms = wait_ms
+    return error
 
 
 # --- the shapes of errors ----------------------------------------------------------------------------------------

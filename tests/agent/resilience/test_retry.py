@@ -85,3 +85,9 @@ def test_a_wait_that_the_call_has_no_time_for_is_not_begun():
 def test_no_delay_reaches_the_end_of_the_call(draw, left_s, told_s):
     found = step(ProviderUnavailable(retry_after=told_s), draw=draw, left_s=left_s)
     assert not isinstance(found, Again) or found.delay_ms < left_s * 1000
+
+
+def test_a_wait_that_is_told_in_ms_is_kept_to_the_ms():
+    error = ProviderRateLimited(retry_after=1)
+    error.wait_ms = 20
+    assert after(error, tries=1, retries=3, draw=0.0, left_s=None) == Again(20)

@@ -193,3 +193,8 @@ def test_a_note_is_whole_so_that_a_secret_in_it_can_be_found_before_it_is_cut():
 def test_the_note_of_a_refused_key_has_no_words_since_they_repeat_the_key():
     error = refused(401, {"error": {"message": "Incorrect API key provided: sk-abc.", "code": "invalid_api_key"}})
     assert error.__notes__ == ["The provider said 401: invalid_api_key "]
+
+
+def test_a_wait_in_ms_is_kept_as_it_was_told_and_rounded_up_for_clients():
+    found = refusal(429, {"retry-after-ms": "20"}, b"")
+    assert (found.wait_ms, found.retry_after) == (20, 1)
