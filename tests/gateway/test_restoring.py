@@ -12,7 +12,7 @@ from scripted_backend import Park, answer, call, calling
 from waiting_room import Room, asking, of
 
 from argentor_asgi.config import Agent
-from argentor_asgi.errors import ApprovalDecided, RunInterrupted, SessionBusy, StorageUnavailable
+from argentor_asgi.errors import ApprovalDecided, RunLaidAside, SessionBusy, StorageUnavailable
 from argentor_asgi.gateway.approvals import LATE
 from argentor_asgi.gateway.dispatch import scope_of
 from argentor_asgi.gateway.runs import SHUTDOWN
@@ -244,7 +244,7 @@ async def test_a_stop_lays_a_waiting_run_aside_at_once_and_lets_its_readers_go()
     await soon(room.runs.drain(1000))
     assert kinds(await soon(reading))[-1] == "approval_request"
     left = await soon(blocked)
-    assert (left.status, type(await failure_of(room.store, left))) == ("waiting_approval", RunInterrupted)
+    assert (left.status, type(await failure_of(room.store, left))) == ("waiting_approval", RunLaidAside)
     stored = await room.run(run)
     assert (stored.status, stored.last_seq) == ("waiting_approval", len(await room.store.events(run.id, limit=ALL)))
     assert [message.role for message in await room.said()] == ["user", "assistant"]

@@ -12,7 +12,7 @@ from argentor_asgi.agent.mcp.link import Link
 from argentor_asgi.agent.mcp.names import ambiguous, skill_names
 from argentor_asgi.agent.mcp.sdk import RemoteTool, load
 from argentor_asgi.agent.permissions import matches_any
-from argentor_asgi.agent.skills import Effect, Skill, SkillContext, SkillDescriptor, SkillOutput, SkillRegistry
+from argentor_asgi.agent.skills import Effect, SkillContext, SkillDescriptor, SkillOutput, SkillRegistry
 from argentor_asgi.agent_sections import McpServer
 from argentor_asgi.errors import ConfigError
 from argentor_asgi.ops.clock import Clock
@@ -84,12 +84,6 @@ class McpSource:
             Link(server, clock=clock, on_tools=partial(self._listed, server.name), first_pause_s=first_pause_s)
             for server in servers
         ]
-
-    @property
-    def skills(self) -> list[Skill]:
-        """The skills that the servers have given so far, by name."""
-        names = sorted(name for mine in self._names.values() for name in mine)
-        return [found for found in map(self._registry.get, names) if found is not None]
 
     @property
     def connected(self) -> Mapping[str, bool]:

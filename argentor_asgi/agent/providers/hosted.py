@@ -23,10 +23,10 @@ from argentor_asgi.providers import Provider, TokensField
 
 REFUSAL_BYTES: Final = 64 * 1024
 """How much of a refusal's body is read."""
+REFUSAL_S: Final = 5.0
+"""How long that may take."""
 NOTE_CHARS: Final = 300
 """How much of a provider's words is written down."""
-REFUSAL_S: Final = 5.0
-"""How long it may take."""
 TOKEN: Final = 4
 """How many characters count as one token where the provider does not tell."""
 EVENT_STREAM: Final = "text/event-stream"
