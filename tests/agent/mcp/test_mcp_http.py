@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from contextlib import asynccontextmanager
 
 import pytest
 from mcp_house import HttpServer, Sourced
@@ -142,22 +143,27 @@ class Handshaking:
         return {"jsonrpc": "2.0", "id": message["id"], "result": told}
 
 
-async def test_a_session_that_its_server_forgot_is_made_anew_and_one_that_is_not_needed_is_ended():
-    """agent.md 1.10 D22: the handshake era over HTTP."""
-    handshaking = Handshaking()
-    listening = await asyncio.start_server(handshaking.serve, "127.0.0.1", 0)
-    async with listening:
+@asynccontextmanager
+async def served(handshaking):
+    """Let the server listen; yield it with a source that is connected to it."""
+    async with await asyncio.start_server(handshaking.serve, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         async with Sourced(at(f"http://127.0.0.1:{port}/mcp")) as sourced:
             await sourced.up()
-            assert (await sourced.call("demo_which")).content == "session-0"
-            handshaking.forget()
-            lost = await sourced.call("demo_which")
-            assert lost.is_error
-            assert "was lost" in lost.content
-            assert (await sourced.call("demo_which")).content == "session-1"
-        assert handshaking.heard[0] == "server/discover"
-        assert handshaking.heard[-1] == "delete"
+            yield handshaking, sourced
+
+
+async def test_a_session_that_its_server_forgot_is_made_anew_and_one_that_is_not_needed_is_ended():
+    """agent.md 1.10 D22: the handshake era over HTTP."""
+    async with served(Handshaking()) as (handshaking, sourced):
+        assert (await sourced.call("demo_which")).content == "session-0"
+        handshaking.forget()
+        lost = await sourced.call("demo_which")
+        assert lost.is_error
+        assert "was lost" in lost.content
+        assert (await sourced.call("demo_which")).content == "session-1"
+    assert handshaking.heard[0] == "server/discover"
+    assert handshaking.heard[-1] == "delete"
 
 
 async def test_a_server_that_died_unseen_is_found_out_by_the_next_call():
@@ -184,19 +190,14 @@ async def test_more_calls_than_there_are_places_wait_for_theirs():
 
 async def test_a_request_that_fails_leaves_the_others_alone():
     """The SDK gives up a connection for one request that fails; the bridge keeps that from it."""
-    handshaking = Handshaking()
-    listening = await asyncio.start_server(handshaking.serve, "127.0.0.1", 0)
-    async with listening:
-        port = listening.sockets[0].getsockname()[1]
-        async with Sourced(at(f"http://127.0.0.1:{port}/mcp")) as sourced:
-            await sourced.up()
-            going_on = asyncio.create_task(sourced.call("demo_which", wait=True))
-            await handshaking.waiting.wait()
-            cut = await sourced.call("demo_which", cut=True)
-            assert cut.is_error
-            handshaking.go_on.set()
-            assert (await going_on).content == "session-0"
-            assert handshaking.sessions == ["session-0"]
+    async with served(Handshaking()) as (handshaking, sourced):
+        going_on = asyncio.create_task(sourced.call("demo_which", wait=True))
+        await handshaking.waiting.wait()
+        cut = await sourced.call("demo_which", cut=True)
+        assert cut.is_error
+        handshaking.go_on.set()
+        assert (await going_on).content == "session-0"
+        assert handshaking.sessions == ["session-0"]
 
 
 async def test_where_nobody_may_connect_to_no_server_is(caplog):
