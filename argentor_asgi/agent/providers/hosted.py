@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from argentor_asgi.agent.providers.pace import Pace
+from argentor_asgi.agent.providers.pace import Pace, Place
 from argentor_asgi.api_keys import HIDDEN, Secret
 from argentor_asgi.errors import GatewayError, ProviderBadRequest, ProviderUnavailable, StreamTruncated
 from argentor_asgi.net.http import Answer, Client, HttpFailed
@@ -99,7 +99,8 @@ class HostedBackend:
         Raises what the provider refuses with, `ProviderUnavailable` when it fails before it said anything, and
         `StreamTruncated` when it does afterwards. Closing the iterator, or a cancel at any await, closes the socket.
         """
-        await self._pace.step()
+        place = Place(self._pace)
+        await place.step()
         body = self._body(request)
         tally, is_begun = _Tally(len(body)), False
         try:
@@ -108,7 +109,7 @@ class HostedBackend:
                 reader, reading = EventReader(), self._wire.reading()
                 async for chunk in answer.chunks():
                     for event in _told(reading, reader.feed(chunk)):
-                        await self._pace.step()
+                        await place.step()
                         if event is None:
                             continue
                         is_begun = True

@@ -23,7 +23,7 @@ from raw_server import raw_server, sse
 from wire_cases import CASES, MODELS, golden
 
 from argentor_asgi.agent.providers.hosted import NOTE_CHARS, REFUSAL_BYTES, Manner, Refused, base
-from argentor_asgi.agent.providers.pace import STRETCH_S, Pace
+from argentor_asgi.agent.providers.pace import PIECES, STRETCH_S, Pace
 from argentor_asgi.errors import (
     ContextOverflow,
     ProviderAuth,
@@ -373,8 +373,8 @@ async def test_frames_and_events_that_come_at_once_are_worked_on_in_turn_with_ot
         task.cancel()
         await backend.aclose()
     assert len(seen) == 3002
-    assert max(Counter(seen).values()) <= most + 1
-    assert turns > 9000 / (most + 1)
+    assert max(Counter(seen).values()) <= (most + 1) * PIECES
+    assert turns > 9000 / ((most + 1) * PIECES)
 
 
 async def test_a_long_refusal_is_read_only_so_far():

@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argentor_asgi.agent.providers.pace import LET_IN, STRETCH_S, Pace
+from argentor_asgi.agent.providers.pace import LET_IN, PIECES, STRETCH_S, Pace, Place
 
 
 class Workers:
@@ -18,8 +18,9 @@ class Workers:
         self.done: list[list[int]] = [[]]
 
     async def work(self, number: int, steps: int) -> None:
+        place = Place(self.pace)
         for _ in range(steps):
-            await self.pace.step()
+            await place.step()
             self.now += self.work_s
             self.done[-1].append(number)
 
@@ -39,7 +40,7 @@ def test_in_one_turn_of_the_loop_streams_work_for_a_stretch_and_a_few_that_waite
     workers = Workers(work_s)
     asyncio.run(workers.all_of(many, steps))
     assert sum(map(len, workers.done)) == many * steps
-    assert all(len(turn) <= STRETCH_S / work_s + 1 + LET_IN + 1e-6 for turn in workers.done)
+    assert all(len(turn) <= STRETCH_S / work_s + (1 + LET_IN) * PIECES + 1e-6 for turn in workers.done)
 
 
 @given(st.integers(2, 30))
@@ -47,6 +48,12 @@ def test_who_waits_is_served_in_order(many):
     workers = Workers(STRETCH_S)
     asyncio.run(workers.all_of(many, 1))
     assert [number for turn in workers.done for number in turn] == list(range(many))
+
+
+async def test_what_is_there_is_worked_on_in_one_go_for_a_few_pieces():
+    workers = Workers(STRETCH_S)
+    await workers.all_of(2, PIECES + 1)
+    assert [turn for turn in workers.done if turn] == [[0] * PIECES, [0] + [1] * PIECES, [1]]
 
 
 async def test_who_is_alone_waits_for_nobody():
