@@ -195,6 +195,7 @@ def skill(
     description="...")]`), a default makes one optional. A parameter annotated `SkillContext` gets the context and is no
     argument. The return value, any JSON value or dataclass, becomes JSON text; a `str` is the content as it is. To
     refuse, raise `SkillRefused`. `thread`: a sync function that is too slow for the event loop runs in a worker thread.
+    `capabilities` are its `required_capabilities`; the rest is as in `SkillDescriptor`.
     """
 
     def made(function: Callable[..., object]) -> FunctionSkill:
