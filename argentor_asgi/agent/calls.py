@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from argentor_asgi.agent.approver import Emit
-from argentor_asgi.agent.asking import CLEANUP_S
 from argentor_asgi.agent.findings import LARGE_CHARS, record_finding
+from argentor_asgi.agent.model_call import CLEANUP_S
 from argentor_asgi.agent.skills import SkillContext, SkillOutput, SkillRegistry
 from argentor_asgi.ops.audit import Audit
 from argentor_asgi.ops.audit_entry import Outcome

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from argentor_asgi.agent.approver import Emit
-from argentor_asgi.agent.asking import CLEANUP_S, ModelCall
 from argentor_asgi.agent.backends import LlmBackend
 from argentor_asgi.agent.calls import Calls
 from argentor_asgi.agent.clearance import Judge, clear
 from argentor_asgi.agent.findings import record_finding
+from argentor_asgi.agent.model_call import CLEANUP_S, ModelCall
 from argentor_asgi.agent.run_context import RunContext
 from argentor_asgi.agent.skills import SkillContext, SkillRegistry
 from argentor_asgi.errors import ContextOverflow, GatewayError, MaxTurns, OutputBlocked, RunInterrupted, ToolFailed
