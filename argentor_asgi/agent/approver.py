@@ -42,7 +42,7 @@ class Approver(Protocol):
         """Return one answer for each question, in order, when all are there; nobody's answer in time is a no.
 
         Meanwhile the run is `waiting_approval`, and its time stands still. Asked again for calls that it was asked
-        for before (after a restart), it goes on with those questions. Cancelled, no question of it stays open, unless
-        the run is being laid aside for the next start.
+        for before (after a restart), it goes on with those questions, and ends those that are not among these, which
+        may be none. Cancelled, no question of it stays open, unless the run is being laid aside for the next start.
         """
         ...

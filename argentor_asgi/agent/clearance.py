@@ -1,6 +1,6 @@
 """Whether the calls of a turn may run: judged by policy, and where it says so by a person, before any of them runs."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
 from argentor_asgi.agent.approver import Answer, Approver, Question
@@ -29,21 +29,22 @@ async def clear(
     skills: SkillRegistry,
     policy: Judge,
     approver: Approver | None,
-    asked_before: Container[str] = (),
+    asked_before: Collection[str] = (),
 ) -> Sequence[Call]:
     """Judge the calls and wait for a person where one is needed; return those that were asked for.
 
     Afterwards each call either runs, with the arguments that it has then, or says why not (`refusal`), or what is told
     in its place (`captured`). Calls of unknown skills are left as they are. One that a person edited is judged again.
     Nobody is asked about a call whose arguments its skill would refuse. `asked_before`: the ids of calls that wait for
-    a person since before a restart, and do so whatever policy says now, unless it refuses them.
+    a person since before a restart, and do so whatever policy says now, unless it refuses them: the approver hears then
+    that they are asked for no more.
     """
     asked: list[tuple[Call, Question]] = []
     for call in calls:
         question = _judged(call, skills, policy, is_asked=call.id in asked_before)
         if question is not None:
             asked.append((call, question))
-    if not asked:
+    if not (asked or asked_before):
         return ()
     questions = [question for _, question in asked]
     answers = [NOBODY] * len(asked) if approver is None else await approver.ask(questions)

@@ -7,7 +7,7 @@ of it, and the run then hears it from here. Of two answers, or of an answer and 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -196,7 +196,10 @@ class Approvals:
     async def ask(self, live: LiveRun, questions: Sequence[Question]) -> Sequence[Answer]:
         """Do what `Approver.ask` says, for this run. Raises what the store and the run's log raise."""
         new = [question for question in questions if question.call_id not in live.asked]
-        if self._count + len(new) > self._limit:
+        is_full = self._count + len(new) > self._limit
+        wanted = set[str]() if is_full else {question.call_id for question in questions}
+        await self._withdraw(live, wanted)
+        if not wanted:
             return [Answer(approved=False, reviewer=None, reason=FULL)] * len(questions)
         fresh = self._open(live, new)
         asked, live.asked = live.asked, {}
@@ -214,8 +217,19 @@ class Approvals:
             live.watch.go_on()
         live.run = live.as_of("running", self._clock.now())
         await self._store.save_run(live.run)
-        await self.forget(live)  # what it no longer asks, though it did before a restart
+        live.open = {}
         return [_answer(pending.decided.result()) for pending in pendings]
+
+    async def _withdraw(self, live: LiveRun, wanted: Collection[str]) -> None:
+        """Close what the run asked before a restart and asks no longer, and tell its readers, who else would wait."""
+        for call_id in [each for each in live.asked if each not in wanted]:
+            pending = live.asked.pop(call_id)
+            if not pending.decided.done():
+                now = self._clock.now()
+                await self._settle(replace(pending.approval, status="cancelled", reason=OVER, decided_at=now))
+            if pending.is_told and not pending.is_resolved:
+                pending.is_resolved = True
+                await live.recorder.emit(_resolved(pending.decided.result()))
 
     async def forget(self, live: LiveRun) -> None:
         """Close what is still open of the run, since it does not wait for it; what cannot be stored is logged."""

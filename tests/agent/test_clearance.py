@@ -196,9 +196,9 @@ async def test_a_call_that_waited_before_a_restart_is_asked_for_whatever_policy_
     assert [each.denial for each in calls] == ["approval_denied", None]
 
 
-async def test_such_a_call_is_not_asked_for_once_policy_refuses_it():
+async def test_such_a_call_is_not_asked_for_once_policy_refuses_it_and_whoever_asked_hears_of_it():
     calls = [Call("a", "add", arguments={"a": 1, "b": 2})]
     person = Person()
     policy = judging("permissive", deny_skills=("add",))
     await clear(calls, skills=SkillRegistry([add]), policy=policy, approver=person, asked_before={"a"})
-    assert (person.asked, calls[0].denial) == ([], "permission_denied")
+    assert (person.asked, calls[0].denial) == ([[]], "permission_denied")

@@ -7,7 +7,7 @@ import pytest
 from hosted_env import hosted_env
 from processes import server
 from raw_server import raw_server
-from recording import client
+from recording import client, streamed
 from told_model import results, script, told
 
 pytestmark = pytest.mark.slow
@@ -61,3 +61,25 @@ async def test_what_was_asked_stays_asked_when_the_settings_no_longer_ask_it(tmp
             await http.post(f"{APPROVALS}/{left['3+3']['approval_id']}", json={"approved": True})
             run = await ended(http, left["3+3"]["run_id"])
             assert results(run["text"]) == ["The call was not approved: never.", '{"result":25}', '{"result":6}']
+
+
+@pytest.mark.parametrize("now", [{"agent_deny_skills": "calc*"}, {"agent_permission_mode": "plan"}])
+async def test_what_may_not_run_any_more_is_asked_no_longer_and_its_readers_hear_it(now, tmp_path):
+    async with raw_server(told) as raw:
+        before = server("serve", cwd=tmp_path, env=hosted_env(raw.url, **ASKING))
+        async with before as running, client(running.port) as http:
+            asking = asyncio.create_task(http.post(CHAT, json={"message": script([computed("1+1"), computed("2+2")])}))
+            asked = await waiting(http, 2)
+            await http.post(f"{APPROVALS}/{asked['2+2']['approval_id']}", json={"approved": True})
+            running.terminate()
+            await asyncio.to_thread(running.wait_s, STOP_S)
+            await asyncio.wait([asking])
+        async with server("serve", cwd=tmp_path, env=hosted_env(raw.url, **now)) as running:
+            async with client(running.port) as http:
+                run = await ended(http, asked["1+1"]["run_id"])
+                late = await http.post(f"{APPROVALS}/{asked['1+1']['approval_id']}", json={"approved": True})
+            heard = await streamed(running.port, "GET", f"/api/v1/runs/{run['run_id']}/stream")
+    assert (run["status"], late.status_code, late.json()["approval_status"]) == ("done", 409, "cancelled")
+    kinds = [kind for kind in heard.types if kind in {"approval_request", "approval_resolved", "tool_result"}]
+    assert kinds == ["approval_request"] * 2 + ["approval_resolved"] * 2 + ["tool_result"] * 2
+    assert [event["approved"] for event in heard.of("approval_resolved")] == [True, False]
