@@ -4,11 +4,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from argentor_asgi.agent.approver import Emit
-from argentor_asgi.agent.findings import LARGE_CHARS, record_finding
+from argentor_asgi.agent.findings import looked_at, record_finding
 from argentor_asgi.agent.model_call import CLEANUP_S
 from argentor_asgi.agent.skills import SkillContext, SkillOutput, SkillRegistry
 from argentor_asgi.ops.audit import Audit
@@ -103,8 +102,7 @@ class Calls:
         guardrails = self._guardrails
         if guardrails is None:
             return output, ()
-        look = partial(guardrails.tool_result, output.content)
-        seen = look() if len(output.content) < LARGE_CHARS else await asyncio.to_thread(look)
+        seen = await looked_at(guardrails.tool_result, output.content)
         if seen.is_blocked:
             return SkillOutput(KEPT_BACK, is_error=True), seen.findings
         return replace(output, content=seen.text), seen.findings

@@ -1,6 +1,5 @@
 """The one way into the agent: every entry point asks here, so that every rule holds for all of them (design 5.9)."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from uuid import uuid4
 
 from argentor_asgi.agent.budgets import Budgets, RunBudget
-from argentor_asgi.agent.findings import LARGE_CHARS, record_finding
+from argentor_asgi.agent.findings import looked_at, record_finding
 from argentor_asgi.errors import Draining, IdempotencyKeyReused, InputBlocked
 from argentor_asgi.gateway.approvals import APPROVE
 from argentor_asgi.gateway.lane import Order
@@ -160,8 +159,7 @@ class Dispatch:
             self._metrics.input_sanitized()
         if self._guardrails is None:
             return content, ()
-        look = partial(self._guardrails.input, content)
-        seen = look() if len(content) < LARGE_CHARS else await asyncio.to_thread(look)
+        seen = await looked_at(self._guardrails.input, content)
         if seen.is_blocked:
             for finding in seen.findings:
                 record_finding(self._audit, self._metrics, finding, scope)

@@ -64,7 +64,7 @@ class _Set:
 
 
 class Automaton:
-    """Finds what a tree describes. One object serves any number of texts in turn."""
+    """Finds what a tree describes. One object serves any number of texts, those of several threads at once too."""
 
     def __init__(self, tree: Node) -> None:
         """Raise `PatternRefused` for one that is too large, or that matches nothing at all."""
@@ -143,7 +143,7 @@ class Automaton:
     def _keep(self, count: int) -> None:
         self._kept += count
         if self._kept > KEPT:
-            for each in self._sets.values():
+            for each in list(self._sets.values()):  # at once: another thread may add to it
                 each.moves.clear()
             self._sets.clear()
             self._leaps.clear()

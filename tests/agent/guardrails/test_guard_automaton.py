@@ -1,4 +1,7 @@
+import random
 import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -174,3 +177,19 @@ def test_a_text_is_open_where_a_match_may_go_on() -> None:
     assert machine.look("a <b> ", 0) == ([(2, 5)], 6)
     assert machine.look("a cat", 0) == ([(2, 5)], 2)
     assert machine.look("cat", 1) == ([], 3)
+
+
+@pytest.mark.slow
+def test_threads_may_look_at_the_same_time() -> None:
+    chance = random.Random(1)  # noqa: S311  the same text each time
+    automaton = Automaton(parse("a.{0,40}b"))
+    text = "".join(chr(chance.randrange(0x4E00, 0x4E00 + 3000)) + chance.choice("abcxyz") for _ in range(1500))
+    alone = automaton.look(text, 0)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(3) as threads:
+            found = [task.result() for task in [threads.submit(automaton.look, text, 0) for _ in range(12)]]
+    finally:
+        sys.setswitchinterval(interval)
+    assert found == [alone] * 12
