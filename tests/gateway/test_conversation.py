@@ -15,7 +15,7 @@ from scripted_backend import Park, answer, call, calling
 
 from argentor_asgi.errors import ProviderUnavailable, StorageUnavailable
 from argentor_asgi.gateway.connections import RESTART
-from argentor_asgi.gateway.conversation import ESCAPED, FOLLOWED_RUNS, FRAME_OVERHEAD_BYTES
+from argentor_asgi.gateway.conversation import COMMANDS, ESCAPED, FOLLOWED_RUNS, FRAME_OVERHEAD_BYTES
 from argentor_asgi.gateway.telling import closing, failure_of
 from argentor_asgi.protocol.llm import Finish, TextPiece
 from argentor_asgi.sessions.records import Run
@@ -319,6 +319,21 @@ async def test_a_socket_has_no_more_messages_open_than_the_bound():
         assert (refused["code"], refused["retryable"], refused["retry_after"]) == ("overloaded", True, 1)
         house.backend.release.set()
         assert [(await talk.until_closed())["type"] for _ in range(FOLLOWED_RUNS)] == ["response"] * FOLLOWED_RUNS
+        assert (await talk.ask("hi")).last["type"] == "done"
+
+
+async def test_commands_have_places_of_their_own_behind_those_of_messages_and_no_more_than_the_bound():
+    async with doors() as house, house.talk() as talk:
+        gate = house.store.gate("get_approval")
+        for _ in range(FOLLOWED_RUNS + COMMANDS):
+            talk.say(type="approval_response", approval_id=UNKNOWN, approved=True)
+        talk.say(content="no place for a run")
+        assert (await talk.until_closed())["code"] == "overloaded"
+        talk.say(type="cancel", run_id=UNKNOWN)
+        assert (await talk.until_closed())["code"] == "overloaded"
+        gate.set()
+        for _ in range(FOLLOWED_RUNS + COMMANDS):
+            assert (await talk.until_closed())["code"] == "approval_not_found"
         assert (await talk.ask("hi")).last["type"] == "done"
 
 
