@@ -413,7 +413,8 @@ async def ends_here(app: App, model: Model, point: Point) -> None:
     await asyncio.wait_for(point.said.wait(), 10)
     if point.stage == "in a skill":
         await asyncio.wait_for(hosted_app.held[point.name].wait(), 10)
-    run_id = next(sents(exchange.answer.chunks[0])).data["run_id"]
+    started = (await exchange.seen(lambda answer: answer.chunks)).chunks[0]
+    run_id = next(sents(started)).data["run_id"]
     answer = await http(app, "POST", f"/api/v1/runs/{run_id}/cancel")
     assert answer.status == 202, answer.body
     heard = heard_of(list(sents((await exchange.end()).body)))
