@@ -3,6 +3,7 @@
     python mcp_old_server.py                 # some tools on two pages, odd ones among them
     python mcp_old_server.py endless         # another page behind each page
     python mcp_old_server.py noisy           # words on stdout that are no messages, before each answer
+    python mcp_old_server.py odd             # tools among the others that are none
     python mcp_old_server.py refusing        # an error of its own (-32000) in the place of every result of a tool
 
 `other` makes it offer one tool more and say so, unasked.
@@ -19,6 +20,15 @@ TOOLS = [
     {"name": "bad", "inputSchema": {"type": "object", "properties": {"a": {"type": "nonsense"}}}},
     {"name": "long", "inputSchema": {"type": "object", "description": "x" * 40_000}},
     {"name": "other", "description": "x" * 5000, "inputSchema": ANY},
+]
+NO_TOOLS = [
+    {"name": "typeless", "inputSchema": {}},
+    {"name": "text", "inputSchema": {"type": "string"}},
+    {"name": "bare"},
+    {"name": 5, "inputSchema": ANY},
+    {"name": "described", "description": ["?"], "inputSchema": ANY},
+    "no tool",
+    None,
 ]
 
 
@@ -52,6 +62,8 @@ def page(at: int, how: str) -> dict:
     if how == "endless":
         tools = [{"name": f"tool{at}_{number}", "inputSchema": ANY} for number in range(10)]
         return {"tools": tools, "nextCursor": str(at + 1)}
+    if how == "odd":
+        return {"tools": [*NO_TOOLS, *TOOLS]}
     return {"tools": TOOLS[:2], "nextCursor": "2"} if at == 0 else {"tools": TOOLS[2:]}
 
 

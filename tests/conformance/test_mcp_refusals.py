@@ -1,4 +1,4 @@
-"""What an MCP server says in the place of a result reaches the model, with a real gateway and a real process."""
+"""What an MCP server says that it should not costs no more than that, with a real gateway and a real process."""
 
 import json
 import time
@@ -37,3 +37,18 @@ async def test_an_error_of_a_servers_own_is_told_in_its_words_and_ends_no_connec
             first, second = results(answer.json()["response"])
     assert "refused the call: out of stock, says " in first
     assert second == first  # by the same process
+
+
+async def test_what_is_no_tool_takes_none_of_the_others_along(tmp_path):
+    servers = json.dumps([{"name": "shop", "command": [*OLD, "odd"]}])
+    async with raw_server(told) as raw:
+        env = hosted_env(raw.url, mcp_servers=servers)
+        async with server("serve", cwd=tmp_path, env=env) as running, client(running.port) as http:
+            await listed(http, "shop_get_item")
+            names = [each["name"] for each in (await http.get("/api/v1/skills")).json()]
+            calls = [("shop_get_item", {"at": 1})]
+            answer = await http.post("/api/v1/agent/chat", json={"message": script(calls)})
+            assert "MCP server shop: 7 of what it lists are no tools" in running.log
+    shops = {name for name in names if name.startswith("shop_") and not name.startswith("shop_get_item_")}
+    assert shops == {"shop_get_item", "shop_other"}
+    assert json.loads(results(answer.json()["response"])[0])["arguments"] == {"at": 1}

@@ -102,7 +102,7 @@ async def connected(
         if isinstance(message, ToolListChangedNotification):
             on_change()
 
-    transport = _watched(_url(server) if server.url else _process(server, stderr), on_end)
+    transport = _watched(_url(server) if server.url else _process(server, stderr), server.name, on_end)
     info = Implementation(name="argentor-asgi", version="1")
     async with (
         Client(transport, client_info=info, message_handler=heard, cache=None) as client,
@@ -180,6 +180,17 @@ def _failure(code: int, message: str) -> Exception:
     return Unreachable(message) if code == UNREACHABLE else CallRefused(message)
 
 
+def _is_tool(listed: JsonValue) -> bool:
+    """Whether the SDK takes this for a tool, in each version of the protocol: all want an object for its arguments."""
+    from mcp.types import Tool  # noqa: PLC0415  see `load`
+    from pydantic import ValidationError  # noqa: PLC0415  comes with the extra
+
+    try:
+        return Tool.model_validate(listed, by_name=False).input_schema.get("type") == "object"
+    except ValidationError:
+        return False
+
+
 def _process(server: McpServer, stderr: TextIO) -> AbstractAsyncContextManager["TransportStreams"]:
     from mcp import StdioServerParameters, stdio_client  # noqa: PLC0415  see `load`
 
@@ -208,17 +219,21 @@ async def _url(server: McpServer) -> AsyncIterator["TransportStreams"]:
 
 @asynccontextmanager
 async def _watched(
-    transport: AbstractAsyncContextManager["TransportStreams"], on_end: Callable[[], None]
+    transport: AbstractAsyncContextManager["TransportStreams"], name: str, on_end: Callable[[], None]
 ) -> AsyncIterator["TransportStreams"]:
     async with transport as (reading, writing):
-        yield _Watched(reading, on_end), writing
+        yield _Watched(reading, name, on_end), writing
 
 
 class _Watched:
-    """A transport's incoming messages, which says when they end: the SDK tells only whoever waits for one."""
+    """A transport's incoming messages, which says when they end: the SDK tells only whoever waits for one.
 
-    def __init__(self, stream: "ReadStream[SessionMessage | Exception]", on_end: Callable[[], None]) -> None:
+    What is listed among tools and is none is taken out: the SDK would refuse the whole list for it.
+    """
+
+    def __init__(self, stream: "ReadStream[SessionMessage | Exception]", name: str, on_end: Callable[[], None]) -> None:
         self._stream = stream
+        self._name = name
         self._on_end = on_end
 
     @property
@@ -227,7 +242,7 @@ class _Watched:
         return getattr(self._stream, "last_context", None)
 
     async def receive(self) -> "SessionMessage | Exception":
-        return await self._stream.receive()
+        return self._taken(await self._stream.receive())
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -237,10 +252,20 @@ class _Watched:
 
     async def __anext__(self) -> "SessionMessage | Exception":
         try:
-            return await anext(self._stream)
+            return self._taken(await anext(self._stream))
         except StopAsyncIteration:
             self._on_end()
             raise
+
+    def _taken(self, message: "SessionMessage | Exception") -> "SessionMessage | Exception":
+        result = None if isinstance(message, Exception) else getattr(message.message, "result", None)
+        listed = result.get("tools") if isinstance(result, dict) else None
+        if isinstance(result, dict) and isinstance(listed, list):
+            result["tools"] = [each for each in listed if _is_tool(each)]
+            if len(result["tools"]) < len(listed):
+                odd = len(listed) - len(result["tools"])
+                log.warning("MCP server %s: %d of what it lists are no tools", self._name, odd)
+        return message
 
     async def __aenter__(self) -> Self:
         await self._stream.__aenter__()
