@@ -108,7 +108,7 @@ class Dispatch:
         scope = scope_of(principal)
         content, notices = await self._looked_at(scope, ask.content)
         run, session, message = self._prepare(scope, content, ask.session_id)
-        claim = Claim(ask.key, _fingerprint(content, ask), run.id) if ask.key else None
+        claim = Claim(ask.key, _fingerprint(ask), run.id) if ask.key else None
         if claim is not None and (earlier := await self._store.get_claim(scope, claim.key)) is not None:
             return await self._replay(scope, claim, earlier)
         order = Order(
@@ -207,6 +207,6 @@ def estimate(content: str) -> int:
     return len(content) // TOKEN_CHARS + ANSWER_TOKENS
 
 
-def _fingerprint(content: str, ask: Ask) -> str:
-    """Return the SHA-256 of what makes two requests the same: the message and the session it names."""
-    return sha256(encode([content, ask.session_id])).hexdigest()
+def _fingerprint(ask: Ask) -> str:
+    """Return the SHA-256 of what makes two requests the same: the message as it was sent, and the session it names."""
+    return sha256(encode([ask.content, ask.session_id])).hexdigest()

@@ -180,6 +180,13 @@ async def test_requests_with_one_key_at_the_same_time_are_one_run():
     assert (len(house.backend.requests), house.runs._keys) == (1, {})
 
 
+async def test_requests_that_differ_only_in_what_a_guardrail_takes_out_are_other_requests():
+    house = House(guardrails=Guardrails(Settings()))
+    await house.start("write to ann@example.com", key="k")
+    with pytest.raises(IdempotencyKeyReused):
+        await house.start("write to bob@example.com", key="k")
+
+
 async def test_of_other_requests_with_one_key_at_the_same_time_one_is_worked_and_the_others_hear_of_it():
     house = House()
     gate = house.store.gate("begin_run")
