@@ -27,7 +27,7 @@ SETTINGS = """
 workers = 2
 
 [generation]
-max-examples = 20
+max-examples = 12
 deterministic = true
 database = "none"
 
