@@ -21,4 +21,4 @@ def done(live: LiveRun) -> Done:
 
 def failed(live: LiveRun, error: GatewayError) -> Error:
     """Return the end of a run that `error` ended."""
-    return Error(error.message, error.code, error.retryable, live.run.id)
+    return Error(error.message, error.code, error.retryable, live.run.id, error.retry_after)

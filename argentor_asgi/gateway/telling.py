@@ -3,7 +3,7 @@
 from argentor_asgi.errors import GatewayError, RunCancelled, RunInterrupted, RunLaidAside, by_code
 from argentor_asgi.gateway.runs import is_live
 from argentor_asgi.protocol import ws_session
-from argentor_asgi.protocol.schema import restore
+from argentor_asgi.protocol.schema import JsonObject, restore
 from argentor_asgi.sessions.records import Approval, Run
 from argentor_asgi.sessions.store import RunStore
 
@@ -35,13 +35,14 @@ async def failure_of(store: RunStore, run: Run) -> GatewayError:
         return RunLaidAside()
     if run.status == "interrupted" or is_live(run):
         return RunInterrupted()
-    return by_code(run.error_code or "internal")(await _words(store, run))
+    told = await _told(store, run)
+    return by_code(run.error_code or "internal")(told.get("message"), retry_after=told.get("retry_after"))
 
 
-async def _words(store: RunStore, run: Run) -> str | None:
-    """Return what the run's terminal event says; None where it cannot be read: the code says most of it."""
+async def _told(store: RunStore, run: Run) -> JsonObject:
+    """Return the run's terminal event; nothing where it cannot be read: the code says most of it."""
     try:
         found = await store.events(run.id, after=run.last_seq - 1, limit=1)
     except GatewayError:
-        return None
-    return next((str(restore(event.data, dict)["message"]) for event in found if event.type == "error"), None)
+        return {}
+    return next((restore(event.data, dict) for event in found if event.type == "error"), {})

@@ -173,13 +173,17 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """The run failed. `code` is one of `errors.py`; `message` is safe to show."""
+    """The run failed. `code` is one of `errors.py`; `message` is safe to show.
+
+    `retry_after`: the whole seconds after which it may succeed, where that is known.
+    """
 
     type: str = field(default="error", init=False)
     message: str
     code: str
     retryable: bool
     run_id: str
+    retry_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

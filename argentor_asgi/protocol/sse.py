@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from argentor_asgi.protocol.events import LoggedEvent
-from argentor_asgi.protocol.schema import encode
+from argentor_asgi.protocol.schema import encode, restore
 
 RETRY_MS: Final = 2000
 """How long a browser waits before it reconnects."""
@@ -53,6 +53,9 @@ def place(last_event_id: str) -> tuple[str, int] | None:
 
 def _data(name: str, event: LoggedEvent) -> bytes:
     """Return the data of a frame: the event's own JSON, in the original's fields where those differ."""
+    if event.type == "error":
+        members = restore(event.data, dict)
+        return encode({**members, "recoverable": members["retryable"]})
     if name == event.type:
         return event.data
     # PERF: the log's JSON begins with the type, and that of a piece of text ends with its index: nothing is read again.

@@ -13,7 +13,7 @@ from faulty_store import FaultyStore
 from recording import Heard, check_frames
 from scripted_backend import Park, answer, call, calling
 
-from argentor_asgi.errors import ProviderUnavailable, StorageUnavailable
+from argentor_asgi.errors import ProviderRateLimited, ProviderUnavailable, StorageUnavailable
 from argentor_asgi.gateway.connections import RESTART
 from argentor_asgi.gateway.conversation import COMMANDS, ESCAPED, FOLLOWED_RUNS, FRAME_OVERHEAD_BYTES
 from argentor_asgi.gateway.telling import closing, failure_of
@@ -493,3 +493,12 @@ async def test_a_goodbye_gives_what_is_owed_its_time_and_no_more():
         house.drain.begin("test")
         assert (await talk.until_closed())["code"] == "cancelled"
         assert (await talk.peer.end())["code"] == 1012
+
+
+async def test_who_waits_for_a_run_that_failed_hears_when_to_come_back():
+    limited = [ProviderRateLimited(retry_after=7)]
+    async with doors(limited, limited) as house, house.talk() as talk:
+        heard = await talk.ask("hi")
+        assert [heard.last["retry_after"], heard.closing["retry_after"]] == [7, 7]
+        reply = await house.post("/api/v1/agent/chat", {"message": "hi"})
+        assert (reply.status, reply.json()["retry_after"], reply.header("retry-after")) == (503, 7, "7")

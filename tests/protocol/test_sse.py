@@ -3,11 +3,12 @@
 import json
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from argentor_asgi.protocol import sse
-from argentor_asgi.protocol.events import LoggedEvent, TextDelta, ToolCallDelta, ToolCallEnd, ToolCallStart
+from argentor_asgi.protocol.events import Error, LoggedEvent, TextDelta, ToolCallDelta, ToolCallEnd, ToolCallStart
 from argentor_asgi.protocol.schema import encode
 
 
@@ -34,6 +35,20 @@ def test_a_call_is_sent_whole_when_its_arguments_are_complete():
     assert sse.frame("r", logged(ToolCallDelta("c", "{"))) == b""
     found = fields(sse.frame("r", logged(ToolCallEnd("c", "calculator", {"a": 1}))))
     assert json.loads(found["data"]) == {"type": "tool_call", "id": "c", "name": "calculator", "arguments": {"a": 1}}
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+def test_an_error_says_in_the_originals_field_too_whether_it_may_pass(retryable):
+    found = fields(sse.frame("r", logged(Error("no", "provider_unavailable", retryable, "r", 7))))
+    assert json.loads(found["data"]) == {
+        "type": "error",
+        "message": "no",
+        "code": "provider_unavailable",
+        "retryable": retryable,
+        "run_id": "r",
+        "retry_after": 7,
+        "recoverable": retryable,
+    }
 
 
 def test_the_first_frame_tells_the_session_and_when_to_reconnect():
