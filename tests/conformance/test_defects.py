@@ -5,8 +5,10 @@ is here is the client's part of MCP; the gateway serves no MCP of its own yet.
 """
 
 import ast
+import gc
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -179,11 +181,22 @@ SHOWN: Mapping[str, Sequence[str]] = {
 """The tests of each defect, as `file::name` below `tests`; of the contracts they are methods."""
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Collect no garbage meanwhile: what others left can run code then, and CPython 3.11 ends a parse for that."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 @cache
 def functions(file: str) -> Mapping[str, str]:
     """Return the source of each test function and method of a file, with its docstring and its comments."""
     source = (TESTS / file).read_text()
-    lines, tree = source.splitlines(), ast.parse(source)
+    with undisturbed():
+        lines, tree = source.splitlines(), ast.parse(source)
     about = ast.get_docstring(tree) or ""
     found = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
     return {node.name: "\n".join((about, *lines[node.lineno - 1 : node.end_lineno])) for node in found}

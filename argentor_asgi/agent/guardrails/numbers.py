@@ -14,6 +14,9 @@ NUMBER_CHARS = 48
 PHONE_DIGITS = (10, 15)
 """How many digits a phone number has, as it is found here; E.164 has 15 at most."""
 
+CARD_GROUP = 6
+"""How many digits stand together on a card, at most (American Express)."""
+
 Span: TypeAlias = tuple[int, int, str, str]
 
 _PHONE = ("a phone number", "[PHONE]")
@@ -120,9 +123,15 @@ def _card_end(folded: str, at: int) -> int:
     for length in reversed(_card_lengths(digits)):
         if length <= len(digits) and _luhn(digits[:length]) % 10 == 0:
             ends = [end for end, letter in enumerate(folded[at : at + NUMBER_CHARS], at + 1) if letter not in " -"]
-            if not _goes_on(folded, ends[length - 1]):
-                return ends[length - 1]
+            end = ends[length - 1]
+            if not _goes_on(folded, end) and _is_grouped_as_a_card(folded[at:end]):
+                return end
     return 0
+
+
+def _is_grouped_as_a_card(number: str) -> bool:
+    """Say whether no group between dashes is longer than on any card: such are the digits of a UUID."""
+    return "-" not in number or max(map(len, re.split("[ -]", number))) <= CARD_GROUP
 
 
 def _accounts(folded: str, start: int) -> Iterator[Span]:
@@ -135,10 +144,11 @@ def _accounts(folded: str, start: int) -> Iterator[Span]:
 
 def _account_end(folded: str, at: int, length: int) -> int:
     """Return where the IBAN of `length` characters ends that starts at `at`, in groups of four or in one; 0 if none."""
-    compact = ""
+    compact, is_apart = "", folded[at + 4 : at + 5] in {" ", "-"}
     while length and len(compact) < length:
-        if compact and folded[at : at + 1] in {" ", "-"}:
-            at += 1
+        if compact and is_apart != (folded[at : at + 1] in {" ", "-"}):
+            return 0  # such is a part of a UUID
+        at += bool(compact) and is_apart
         group = folded[at : at + min(4, length - len(compact))]
         if len(group) < min(4, length - len(compact)) or not (group.isascii() and group.isalnum()):
             return 0

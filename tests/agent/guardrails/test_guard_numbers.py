@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from argentor_asgi.agent.guardrails.numbers import NUMBER_CHARS, _card_lengths, _luhn, is_iban
+from argentor_asgi.agent.guardrails.numbers import NUMBER_CHARS, _card_lengths, _luhn, is_iban, numbers
 from argentor_asgi.agent.guardrails.pii import PersonalData
 from argentor_asgi.agent.guardrails.views import Found, view
 
@@ -233,3 +233,29 @@ def test_the_cards_found_are_those_of_a_slow_reference(text: str) -> None:
 )
 def test_no_number_is_longer_than_what_a_stream_holds_for_it(text: str) -> None:
     assert all(len(number) < NUMBER_CHARS - 2 for number, _ in found(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "85f5918b-c454-4b06-be58-71bf4895f685",
+        "27151330-5279-4451-ad73-84f20879a341",
+        "36003012-7632-4340-ae6f-0e47567c276c",
+        "f0193eca-ad45-4723-a2b4-c9f5014b3b8d",
+        "ba26f44d-2079-4acf-830a-ce7f20172f5a",
+        "be01fbed-e5aa-473c-b07d-221ab2eb8eb2",
+    ],
+)
+def test_a_uuid_whose_digits_check_is_no_number_of_a_person(text):
+    assert list(numbers(f"run {text} ended", 0)) == []
+
+
+@settings(max_examples=300)
+@given(st.uuids())
+def test_any_uuid_stays(uuid):
+    assert list(numbers(f"{uuid}", 0)) == []
+
+
+def test_an_account_number_is_in_one_or_in_groups_of_four_throughout():
+    assert [what for *_, what in numbers("de89-3704-0044-0532-0130-00", 0)] == ["[IBAN]"]
+    assert list(numbers("de89-370400440532013000", 0)) == []
