@@ -206,12 +206,20 @@ def heard_of(frames: list[Sent], *, resumed: bool = False) -> Heard:
         run_id, _, seq = frame.id.rpartition(":")
         assert run_id == heard.run_id
         assert frame.data["type"] == frame.event
-        heard.events.append({**frame.data, "type": TYPES.get(frame.event, frame.event), "seq": int(seq)})
+        heard.events.append({**own(frame.data), "type": TYPES.get(frame.event, frame.event), "seq": int(seq)})
     check_stream(heard, resumed=resumed)
     if not resumed:
         assert frames[0].retry == "2000"
         heard.session_id = heard.events[0]["session_id"]
     return heard
+
+
+def own(data: dict) -> dict:
+    """Return what an event says, without the original's name for what an error says under ours."""
+    if data["type"] != "error":
+        return data
+    assert data["recoverable"] is data["retryable"]
+    return {name: value for name, value in data.items() if name != "recoverable"}
 
 
 def check_stream(heard: Heard, *, resumed: bool) -> None:

@@ -201,6 +201,7 @@ class RunStoreContract(FreshStores):
                 "code": "interrupted",
                 "retryable": True,
                 "run_id": run_id,
+                "retry_after": None,
             }
         assert numbers(await store.events("done", limit=ALL)) == [1]
         assert await store.interrupt_live(later) == 0
