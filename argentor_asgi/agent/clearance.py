@@ -30,8 +30,8 @@ async def clear(
     policy: Judge,
     approver: Approver | None,
     asked_before: Collection[str] = (),
-) -> Sequence[Call]:
-    """Judge the calls and wait for a person where one is needed; return those that were asked for.
+) -> None:
+    """Judge the calls and wait for a person where one is needed.
 
     Afterwards each call either runs, with the arguments that it has then, or says why not (`refusal`), or what is told
     in its place (`captured`). Calls of unknown skills are left as they are. One that a person edited is judged again.
@@ -45,12 +45,11 @@ async def clear(
         if question is not None:
             asked.append((call, question))
     if not (asked or asked_before):
-        return ()
+        return
     questions = [question for _, question in asked]
     answers = [NOBODY] * len(asked) if approver is None else await approver.ask(questions)
     for (call, _), answer in zip(asked, answers, strict=True):
         _settle(call, answer, skills, policy)
-    return [call for call, _ in asked]
 
 
 def _judged(call: Call, skills: SkillRegistry, policy: Judge, *, is_asked: bool) -> Question | None:

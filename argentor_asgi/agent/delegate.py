@@ -14,7 +14,7 @@ from argentor_asgi.agent.skills import FunctionSkill, SkillContext, SkillRefused
 from argentor_asgi.errors import GatewayError
 from argentor_asgi.ops.clock import Clock
 from argentor_asgi.protocol.events import RunEvent
-from argentor_asgi.protocol.messages import Message, Part
+from argentor_asgi.protocol.messages import from_user
 from argentor_asgi.protocol.schema import Meta
 from argentor_asgi.sessions.memory import MemoryStore
 from argentor_asgi.sessions.records import Session
@@ -95,8 +95,7 @@ async def _history(told: SkillContext, text: str, clock: Clock) -> SessionStore:
     scope, session_id, now = told.scope, told.session_id, told.now
     store = MemoryStore(clock=clock)
     await store.open_session(Session(session_id, scope.owner, scope.tenant, now, now))
-    asked = Message(told.call_id, "user", text, session_id, now, (Part("text", text=text),))
-    await store.append(session_id, [asked])
+    await store.append(session_id, [from_user(told.call_id, text, session_id, now)])
     return store
 
 

@@ -19,7 +19,7 @@ from argentor_asgi.ops.drain import Drain
 from argentor_asgi.ops.metrics import Metrics
 from argentor_asgi.protocol.content import sanitise
 from argentor_asgi.protocol.events import Guardrail
-from argentor_asgi.protocol.messages import Message, Part
+from argentor_asgi.protocol.messages import Message, from_user
 from argentor_asgi.protocol.schema import encode
 from argentor_asgi.protocol.ws_session import OnApproval, OnBusy
 from argentor_asgi.security.accounts import Account
@@ -188,7 +188,7 @@ class Dispatch:
         session_id = session_id or str(uuid4())
         title = content.strip()[:TITLE_CHARS]
         session = Session(session_id, scope.owner, scope.tenant, created_at=now, updated_at=now, title=title)
-        message = Message(str(uuid4()), "user", content, session_id, now, (Part("text", text=content),))
+        message = from_user(str(uuid4()), content, session_id, now)
         run = Run(str(uuid4()), session_id, scope.owner, scope.tenant, "running", self._model, content, now, now)
         return run, session, message
 

@@ -10,7 +10,7 @@ from argentor_asgi.gateway.lane import Order, Recalled, scope_of_run
 from argentor_asgi.gateway.run_log import READ_EVENTS
 from argentor_asgi.protocol.events import LoggedEvent
 from argentor_asgi.protocol.history import open_calls
-from argentor_asgi.protocol.messages import Message, Part
+from argentor_asgi.protocol.messages import from_user
 from argentor_asgi.protocol.schema import restore
 from argentor_asgi.sessions.records import Approval, Run
 from argentor_asgi.sessions.store import Store
@@ -44,8 +44,7 @@ async def orders(store: Store, now: datetime) -> Sequence[Order]:
 
 def _behind(run: Run, first: Order, now: datetime) -> Order:
     """Return how a queued run goes on, behind the first one of its session, whose owner may approve calls."""
-    parts = (Part("text", text=run.input),)
-    message = Message(str(uuid4()), "user", run.input, run.session_id, now, parts)
+    message = from_user(str(uuid4()), run.input, run.session_id, now)
     return replace(first, run=run, message=message, recalled=Recalled())
 
 

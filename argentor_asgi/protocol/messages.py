@@ -75,6 +75,11 @@ class Usage:
         )
 
 
+def from_user(message_id: str, text: str, session_id: str, timestamp: datetime) -> Message:
+    """Return what a user says, as a message of one part."""
+    return Message(message_id, "user", text, session_id, timestamp, (Part("text", text=text),))
+
+
 def plain_text(parts: Sequence[Part]) -> str:
     """Return the text of `parts` as a reader sees it: texts joined, results on lines of their own, no reasoning."""
     if any(part.type == "tool_result" for part in parts):
